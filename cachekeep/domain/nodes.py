@@ -1,0 +1,138 @@
+"""What a node should be (NodeSpec) and what is seen of it (ObservedNode). Pure.
+
+A node is one engine process with an address of its own and a folder of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from cachekeep.domain.engine import Engine, EngineVersion
+
+
+@dataclass(frozen=True, order=True)
+class Address:
+    """A host (an IP address in text) and a TCP port."""
+
+    host: str
+    port: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.port < 65536:
+            raise ValueError(f"not a TCP port: {self.port}")
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, order=True)
+class NodeKey:
+    """Names one node in an installation: region, cache cluster id and cache node id (`0001`).
+
+    The node id `cfg` names the discovery responder of a memcached cluster, which runs like a node.
+    """
+
+    region: str
+    cluster_id: str
+    node_id: str = "0001"
+
+    def __str__(self) -> str:
+        return f"{self.region}/{self.cluster_id}/{self.node_id}"
+
+
+class ProgramKind(StrEnum):
+    """Which program a node runs."""
+
+    ENGINE = "engine"
+    DISCOVERY = "discovery"
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """Everything that is needed to start a node.
+
+    config: for Valkey and Redis the directives of the configuration file, for Memcached the command-line
+    options (`-m` -> `512`), for the discovery responder nothing. A directive that may stand several times
+    (`client-output-buffer-limit`) holds its lines joined by a newline.
+    follow: the primary to replicate from as soon as the engine runs; None starts a primary.
+    """
+
+    key: NodeKey
+    engine: Engine
+    version: EngineVersion
+    address: Address
+    config: Mapping[str, str] = field(default_factory=dict)
+    follow: Address | None = None
+    program: ProgramKind = ProgramKind.ENGINE
+
+
+@dataclass(frozen=True)
+class Process:
+    """An operating-system process, identified so that a reused pid is never mistaken for it.
+
+    started: the kernel's start time (clock ticks since boot on Linux), as text.
+    """
+
+    pid: int
+    started: str
+
+    @property
+    def identity(self) -> str:
+        return f"{self.pid}:{self.started}"
+
+
+class Role(StrEnum):
+    PRIMARY = "primary"
+    REPLICA = "replica"
+
+
+@dataclass(frozen=True)
+class NodeFacts:
+    """What a running engine says of itself (INFO, CONFIG GET, memcached stats).
+
+    offset: replication offset in bytes. link_up: a replica's link to its primary is up and its first
+    synchronisation is complete. primary: whom a replica follows. binds: addresses it listens on, in order.
+    config: the running values of the directives that Cachekeep manages.
+    """
+
+    version: str
+    run_id: str = ""
+    role: Role = Role.PRIMARY
+    offset: int = 0
+    link_up: bool = False
+    syncing: bool = False
+    loading: bool = False
+    primary: Address | None = None
+    binds: tuple[str, ...] = ()
+    used_memory_bytes: int = 0
+    maxmemory_bytes: int = 0
+    keys: int = 0
+    clients: int = 0
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ObservedNode:
+    """One look at one node.
+
+    process None: nothing runs. facts None while a process runs: it does not answer (yet).
+    saved: the folder holds the complete data set of an orderly stop, to be loaded at the next start.
+    failures: starts in a row that ended before the engine answered; log_tail: the engine's last log lines then.
+    """
+
+    process: Process | None = None
+    facts: NodeFacts | None = None
+    folder: bool = False
+    saved: bool = False
+    failures: int = 0
+    log_tail: tuple[str, ...] = ()
+
+    @property
+    def serving(self) -> bool:
+        """A process runs, answers, and has loaded its data."""
+        return self.process is not None and self.facts is not None and not self.facts.loading
+
+
+NOTHING_SEEN = ObservedNode()

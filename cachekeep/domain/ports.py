@@ -1,0 +1,136 @@
+"""The narrow doors between the services and the world. Protocols only; adapters live in store, host, engine, endpoint.
+
+Errors: an adapter raises `WorldError` for what may be gone at the next look (a refused connection, an engine that
+is still loading, a busy address); anything else is a bug. Every call on the world ends by itself within seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Protocol
+
+from cachekeep.domain.engine import Engine, EngineInstall, EngineVersion
+from cachekeep.domain.nodes import Address, NodeFacts, NodeKey, NodeSpec, Process
+
+
+class WorldError(Exception):
+    """Something outside did not do what was asked: observe again. The text says what, where and what next."""
+
+
+class Clock(Protocol):
+    def now(self) -> float:
+        """Seconds since 1970, UTC."""
+        ...
+
+
+class EngineCatalogue(Protocol):
+    """The engine programs of this machine."""
+
+    def installs(self) -> Sequence[EngineInstall]:
+        """All that were found and answered a probe, newest version first within an engine."""
+        ...
+
+    def best(self, engine: Engine, wanted: EngineVersion | None) -> EngineInstall | None:
+        """The newest installation that `wanted` covers (any version when None), or None."""
+        ...
+
+
+class Host(Protocol):
+    """Runs nodes as processes of this machine, each in a session and a folder of its own.
+
+    The processes outlive the service. A node's process is known by pid, start time and folder.
+    """
+
+    async def start(self, spec: NodeSpec, install: EngineInstall | None, *, keep_data: bool) -> Process:
+        """Write folder and configuration and run the program; returns at once, before it answers.
+
+        Does nothing when the node's process already runs. install is None for the discovery responder.
+        keep_data False removes whatever data files an earlier process left. Raises WorldError (disk full,
+        program not executable).
+        """
+        ...
+
+    async def stop(self, key: NodeKey, *, grace_s: float) -> None:
+        """SIGTERM, then SIGKILL after grace_s; returns when the process is gone. Nothing runs: no effect."""
+        ...
+
+    def find(self, key: NodeKey) -> Process | None:
+        """The node's living process, re-adopted if an earlier service started it."""
+        ...
+
+    def watch(self, key: NodeKey, process: Process, on_exit: Callable[[], None]) -> None:
+        """Call on_exit in the event loop once this very process ends (by pidfd where the kernel has it)."""
+        ...
+
+    def has_folder(self, key: NodeKey) -> bool: ...
+
+    def is_saved(self, key: NodeKey) -> bool:
+        """The folder holds a complete data set of an orderly stop, marked by `mark_saved`."""
+        ...
+
+    def mark_saved(self, key: NodeKey, saved: bool) -> None:
+        """Set or remove that mark, durably."""
+        ...
+
+    async def remove(self, key: NodeKey) -> None:
+        """Delete the node's folder; refuses with WorldError while its process lives."""
+        ...
+
+    def keys(self) -> list[NodeKey]:
+        """All nodes that have a folder here."""
+        ...
+
+    def log_tail(self, key: NodeKey, lines: int) -> list[str]:
+        """The last lines of the engine's log, oldest first; empty when there is none."""
+        ...
+
+    def discovery_members(self, key: NodeKey) -> tuple[int, tuple[Address, ...]] | None:
+        """What the discovery responder of a memcached cluster announces now: version and members."""
+        ...
+
+    def advertise(self, key: NodeKey, version: int, members: Sequence[Address]) -> None:
+        """Replace what the responder announces, atomically."""
+        ...
+
+
+class EngineAdmin(Protocol):
+    """Talks to engines. Connections are kept per node; `forget` closes one."""
+
+    async def facts(self, engine: Engine, address: Address, settings: Collection[str]) -> NodeFacts:
+        """One look. settings: the configuration directives to read back (Valkey and Redis only)."""
+        ...
+
+    async def follow(self, address: Address, primary: Address) -> None: ...
+
+    async def promote(self, address: Address) -> None: ...
+
+    async def bind(self, address: Address, hosts: Sequence[str], given_up: Collection[str]) -> None:
+        """CONFIG SET bind, then CLIENT KILL LADDR for each address that was given up."""
+        ...
+
+    async def configure(self, address: Address, values: Mapping[str, str]) -> None:
+        """CONFIG SET, all or nothing where the engine can. Raises WorldError with the engine's words."""
+        ...
+
+    async def shutdown_saving(self, address: Address) -> None:
+        """SHUTDOWN SAVE. Returns once the connection has dropped. Raises WorldError when the save failed."""
+        ...
+
+    async def forget(self, address: Address) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class AddressPool(Protocol):
+    """Hands out addresses for nodes and endpoints; the store remembers to whom.
+
+    movable: an address can be moved from one engine to another while both run (loopback addresses can,
+    ports of one address cannot), so a group can have endpoints of its own.
+    """
+
+    movable: bool
+
+    def pick(self, port: int, count: int, taken: Collection[Address], after: Address | None) -> list[Address]:
+        """`count` free addresses, none in `taken`, searched from behind `after` (round robin, so that an
+        address that was given back rests as long as possible). Raises WorldError when there are too few."""
+        ...
