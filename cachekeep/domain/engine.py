@@ -27,7 +27,7 @@ class Engine(StrEnum):
         return self is not Engine.MEMCACHED
 
     @property
-    def title(self) -> str:
+    def label(self) -> str:
         """The engine's name in a sentence."""
         return {Engine.VALKEY: "Valkey", Engine.REDIS: "Redis", Engine.MEMCACHED: "Memcached"}[self]
 
@@ -86,4 +86,4 @@ class EngineInstall:
     modules: bool = False
 
     def __str__(self) -> str:
-        return f"{self.engine.title} {self.version} ({self.found_in})"
+        return f"{self.engine.label} {self.version} ({self.found_in})"
