@@ -1,7 +1,7 @@
 """The faults that the API answers with: AWS's code, a sentence, and the HTTP status. Pure.
 
 The code is what stands on the wire (`CacheClusterNotFound`), which is not always the name of the shape in
-AWS's model; `codec.aws` maps the one to the other, and a test holds this table against the model.
+AWS's model; `codec.aws_model` maps the one to the other, and a test holds this table against the model.
 """
 
 from __future__ import annotations
@@ -14,6 +14,19 @@ _STATUS = {
     "ReplicationGroupNotFoundFault": 404,
     "CacheSecurityGroupNotFound": 404,
     "TagNotFound": 404,
+    "AuthorizationNotFound": 404,
+    "GlobalReplicationGroupNotFoundFault": 404,
+    "NodeGroupNotFoundFault": 404,
+    "ReservedCacheNodeAlreadyExists": 404,
+    "ReservedCacheNodeNotFound": 404,
+    "ReservedCacheNodesOfferingNotFound": 404,
+    "ServerlessCacheNotFoundFault": 404,
+    "ServerlessCacheSnapshotNotFoundFault": 404,
+    "ServiceUpdateNotFoundFault": 404,
+    "SnapshotNotFoundFault": 404,
+    "UserGroupNotFound": 404,
+    "UserNotFound": 404,
+    "InvalidCredentialsException": 408,
     "IncompleteSignature": 400,
     "InvalidClientTokenId": 403,
     "MissingAuthenticationToken": 403,

@@ -120,6 +120,8 @@ class ObservedNode:
     process None: nothing runs. facts None while a process runs: it does not answer (yet).
     saved: the folder holds the complete data set of an orderly stop, to be loaded at the next start.
     failures: starts in a row that ended before the engine answered; log_tail: the engine's last log lines then.
+    started_with: the configuration that the process was started with, None when unknown.
+    announced: what a discovery responder tells, version and members.
     """
 
     process: Process | None = None
@@ -128,6 +130,8 @@ class ObservedNode:
     saved: bool = False
     failures: int = 0
     log_tail: tuple[str, ...] = ()
+    started_with: Mapping[str, str] | None = None
+    announced: tuple[int, tuple[Address, ...]] | None = None
 
     @property
     def serving(self) -> bool:

@@ -7,10 +7,16 @@ is still loading, a busy address); anything else is a bug. Every call on the wor
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Protocol
+from contextlib import AbstractContextManager
+from typing import Protocol, TypeVar
 
+from cachekeep.domain.cache_cluster import CacheCluster
 from cachekeep.domain.engine import Engine, EngineInstall, EngineVersion
+from cachekeep.domain.events import Event
 from cachekeep.domain.nodes import Address, NodeFacts, NodeKey, NodeSpec, Process
+from cachekeep.domain.parameters import ParameterGroup
+from cachekeep.domain.replication_group import ReplicationGroup
+from cachekeep.domain.subnet_group import SubnetGroup
 
 
 class WorldError(Exception):
@@ -80,6 +86,10 @@ class Host(Protocol):
         """All nodes that have a folder here."""
         ...
 
+    def started_with(self, key: NodeKey) -> Mapping[str, str] | None:
+        """The `config` of the spec that the node's process was started with; None when there is no record."""
+        ...
+
     def log_tail(self, key: NodeKey, lines: int) -> list[str]:
         """The last lines of the engine's log, oldest first; empty when there is none."""
         ...
@@ -133,4 +143,66 @@ class AddressPool(Protocol):
     def pick(self, port: int, count: int, taken: Collection[Address], after: Address | None) -> list[Address]:
         """`count` free addresses, none in `taken`, searched from behind `after` (round robin, so that an
         address that was given back rests as long as possible). Raises WorldError when there are too few."""
+        ...
+
+
+class Conflict(Exception):
+    """A resource was changed by somebody else since it was read."""
+
+
+Resource = ReplicationGroup | CacheCluster | ParameterGroup | SubnetGroup
+R = TypeVar("R", ReplicationGroup, CacheCluster, ParameterGroup, SubnetGroup)
+
+
+class Transaction(Protocol):
+    """Reads and writes that happen together or not at all. Ends without an await in between."""
+
+    def get(self, kind: type[R], region: str, name: str) -> R | None: ...
+
+    def all(self, kind: type[R], region: str | None = None) -> list[R]: ...
+
+    def insert(self, resource: Resource) -> None:
+        """Raises Conflict when one of this kind and name is there."""
+        ...
+
+    def replace(self, old: Resource, new: Resource) -> None:
+        """Raises Conflict when what is stored is not `old` any more."""
+        ...
+
+    def delete(self, resource: Resource) -> None: ...
+
+    def add_event(self, event: Event) -> None: ...
+
+    def addresses(self) -> set[Address]:
+        """All that are claimed."""
+        ...
+
+    def last_claimed(self) -> Address | None:
+        """The address that was claimed last, whether or not it was released since."""
+        ...
+
+    def claim(self, owner: str, addresses: Sequence[Address]) -> None: ...
+
+    def release(self, addresses: Sequence[Address]) -> None: ...
+
+
+class Store(Protocol):
+    """Everything that is wanted, and what was seen of it last. Durable once a transaction has ended."""
+
+    def get(self, kind: type[R], region: str, name: str) -> R | None: ...
+
+    def all(self, kind: type[R], region: str | None = None) -> list[R]:
+        """Ordered by name."""
+        ...
+
+    def events(
+        self, region: str, *, since: float, until: float, source_type: str | None, source_id: str | None
+    ) -> list[Event]:
+        """Newest last."""
+        ...
+
+    def transaction(self) -> AbstractContextManager[Transaction]: ...
+
+    def subscribe(self, changed: Callable[[Sequence[Resource]], None]) -> None:
+        """Call `changed` after every transaction that touched resources."""
         ...

@@ -1,0 +1,212 @@
+"""From a request to an engine, its parameter group, node type and upkeep: defaults and faults that creates share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cachekeep.api.context import Call
+from cachekeep.data.load import family_of
+from cachekeep.domain.cache_cluster import CacheCluster, Upkeep
+from cachekeep.domain.engine import Engine, EngineVersion
+from cachekeep.domain.faults import Fault, invalid_combination, invalid_value, not_available_yet
+from cachekeep.domain.parameters import NodeType, ParameterGroup
+from cachekeep.domain.subnet_group import SubnetGroup
+from cachekeep.plan import windows
+from cachekeep.plan.placement import check_capacity, node_bytes, promised_bytes
+
+DEFAULT_NODE_TYPE = "cache.t4g.micro"
+MOST_TAGS = 50
+# The Redis version that a stand-in Valkey is presented as when none is asked for.
+STAND_IN_VERSION = EngineVersion((7, 1))
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """version: as asked for or as found. substitute: what really runs, when something stands in."""
+
+    engine: Engine
+    version: EngineVersion
+    substitute: Engine | None = None
+    substitute_version: EngineVersion | None = None
+
+
+def choose_engine(call: Call, engine: Engine, wanted_text: str | None) -> EngineChoice:
+    """The newest installed version that the request covers.
+
+    Raises InvalidParameterCombination that lists what this machine has; never answers with another engine unless
+    the setting for it is on.
+    """
+    wanted = _wanted_version(engine, wanted_text)
+    found = call.services.catalogue.best(engine, wanted)
+    if found is not None and found.engine is engine:
+        return EngineChoice(engine, found.version)
+    if engine is Engine.REDIS and call.services.redis_stand_in:
+        valkey = call.services.catalogue.best(Engine.VALKEY, None)
+        if valkey is not None:
+            return EngineChoice(engine, wanted or STAND_IN_VERSION, Engine.VALKEY, valkey.version)
+    have = [str(i.version) for i in call.services.catalogue.installs() if i.engine is engine]
+    on_offer = f"available on this machine: {', '.join(have)}" if have else f"no {engine.label} is installed here"
+    raise invalid_combination(f"Cannot find version {wanted_text or 'any'} for {engine.value}; {on_offer}.")
+
+
+def _wanted_version(engine: Engine, text: str | None) -> EngineVersion | None:
+    if text is None:
+        return None
+    try:
+        return EngineVersion.parse(text.removesuffix(".x"))
+    except ValueError:
+        raise invalid_value(f"Invalid engine version {text[:40]!r} for {engine.value}.") from None
+
+
+def choose_parameter_group(call: Call, choice: EngineChoice) -> ParameterGroup:
+    """The group asked for, of the engine's family, or the family's default group."""
+    family = family_of(choice.engine, choice.version)
+    name = call.text("CacheParameterGroupName")
+    if family is None:
+        raise invalid_combination(f"No parameter group family is known for {choice.engine.value} {choice.version}.")
+    if name is None:
+        return call.parameter_group(f"default.{family}")
+    group = call.parameter_group(name)
+    if group.family != family:
+        raise invalid_combination(
+            f"Expected a parameter group of family {family} but found one of family {group.family}"
+        )
+    if is_cluster_mode(call, group):
+        raise not_available_yet(f"Cluster mode (parameter group {group.name})")
+    return group
+
+
+def is_cluster_mode(call: Call, group: ParameterGroup) -> bool:
+    """The group switches cluster mode on."""
+    return group.values.get("cluster-enabled", "no") == "yes"
+
+
+def choose_node_type(call: Call, name: str | None) -> NodeType:
+    """Raises InvalidParameterValue for a type that AWS does not have."""
+    name = name or DEFAULT_NODE_TYPE
+    node_type = call.services.catalog.node_types.get(name)
+    if node_type is None:
+        raise invalid_value(f"Invalid Cache Node Type: {name[:60]}.")
+    return node_type
+
+
+def check_fits(call: Call, engine: Engine, node_type: NodeType, count: int) -> None:
+    """Raises InsufficientCacheClusterCapacity when this machine cannot promise that much memory."""
+    each = node_bytes(engine, node_type)
+    if each == 0:
+        raise invalid_value(f"The node type {node_type.name} is not supported for engine {engine.value}.")
+    check_more(call, node_type.name, each * count)
+
+
+def check_more(call: Call, node_type: str, more_bytes: int) -> None:
+    """Raises InsufficientCacheClusterCapacity when `more_bytes` cannot be promised beside what is promised already."""
+    promised = promised_bytes(call.services.store.all(CacheCluster), call.services.catalog.node_types)
+    check_capacity(call.services.machine, promised, node_type, more_bytes)
+
+
+def choose_subnet_group(call: Call) -> str:
+    """Raises CacheSubnetGroupNotFoundFault."""
+    name = call.text("CacheSubnetGroupName")
+    if name is None or name.lower() == "default":
+        return "default"
+    if call.services.store.get(SubnetGroup, call.region, name.lower()) is None:
+        raise Fault("CacheSubnetGroupNotFoundFault", f"Cache Subnet Group {name} does not exist.")
+    return name.lower()
+
+
+def choose_port(call: Call, engine: Engine) -> int:
+    port = call.number("Port")
+    if port is None:
+        return engine.default_port
+    if not 0 < port < 65536:
+        raise invalid_value(f"Invalid port {port}: it must be between 1 and 65535.")
+    return port
+
+
+def choose_upkeep(call: Call, name: str) -> Upkeep:
+    """Windows (given or by default) and what is shown as given."""
+    maintenance = call.text("PreferredMaintenanceWindow")
+    snapshot = call.text("SnapshotWindow")
+    automatic = call.flag("AutoMinorVersionUpgrade")
+    return Upkeep(
+        maintenance_window=windows.maintenance_window(maintenance)
+        if maintenance
+        else windows.default_maintenance_window(call.region, name),
+        snapshot_window=windows.snapshot_window(snapshot)
+        if snapshot
+        else windows.default_snapshot_window(call.region, name),
+        auto_minor_version_upgrade=True if automatic is None else automatic,
+        notification_topic=call.text("NotificationTopicArn"),
+        security_group_ids=call.texts("SecurityGroupIds"),
+        cache_security_groups=call.texts("CacheSecurityGroupNames"),
+    )
+
+
+def choose_tags(call: Call) -> dict[str, str]:
+    return tags_of(call.params.get("Tags") or [])
+
+
+def tags_of(given: list[dict[str, str]]) -> dict[str, str]:
+    """Raises InvalidParameterValue for a tag that AWS would refuse."""
+    tags: dict[str, str] = {}
+    for tag in given:
+        key, value = tag.get("Key"), tag.get("Value") or ""
+        if not key or len(key) > 128 or len(value) > 256:
+            raise invalid_value("A tag needs a key of 1 to 128 characters and a value of at most 256.")
+        if key.lower().startswith("aws:"):
+            raise invalid_value(f"Tag keys that begin with 'aws:' are reserved: {key[:60]!r}.")
+        if key in tags:
+            raise invalid_value(f"Duplicate tag key: {key[:60]!r}.")
+        tags[key] = value
+    check_tag_count(tags)
+    return tags
+
+
+def check_tag_count(tags: dict[str, str]) -> None:
+    if len(tags) > MOST_TAGS:
+        raise Fault("TagQuotaPerResourceExceeded", f"A resource can have at most {MOST_TAGS} tags.")
+
+
+# Parameters whose effect this version does not have. Asking for them is refused: to accept TLS or a password and
+# then serve without would be worse than to say no. Value: what counts as not asking.
+_NOT_YET: dict[str, tuple[object, ...]] = {
+    "AtRestEncryptionEnabled": (False,),
+    "AuthToken": (),
+    "AuthTokenUpdateStrategy": (),
+    "ClusterMode": ("disabled",),
+    "DataTieringEnabled": (False,),
+    "Durability": ("default", "disabled"),
+    "FinalSnapshotIdentifier": (),
+    "GlobalReplicationGroupId": (),
+    "IpDiscovery": ("ipv4",),
+    "KmsKeyId": (),
+    "LogDeliveryConfigurations": ([],),
+    "NetworkType": ("ipv4",),
+    "NodeGroupConfiguration": ([],),
+    "OutpostMode": (),
+    "PreferredOutpostArn": (),
+    "PreferredOutpostArns": ([],),
+    "RemoveUserGroups": (False,),
+    "ScaleConfig": (),
+    "ServerlessCacheSnapshotName": (),
+    "SnapshotArns": ([],),
+    "SnapshotName": (),
+    "SnapshotRetentionLimit": (0,),
+    "SnapshottingClusterId": (),
+    "TransitEncryptionEnabled": (False,),
+    "TransitEncryptionMode": (),
+    "UserGroupIds": ([],),
+    "UserGroupIdsToAdd": ([],),
+    "UserGroupIdsToRemove": ([],),
+}
+
+
+def refuse_not_yet(call: Call, *more: str) -> None:
+    """Raises InvalidParameterCombination for the first parameter that asks for what is not there yet."""
+    for name, harmless in _NOT_YET.items():
+        value = call.params.get(name)
+        if value is not None and value not in harmless:
+            raise not_available_yet(f"The parameter {name}")
+    for name in more:
+        if call.params.get(name) is not None:
+            raise not_available_yet(f"The parameter {name}")

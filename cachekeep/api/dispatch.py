@@ -1,0 +1,101 @@
+"""From an HTTP request to an answer: authenticate, decode, carry out, encode. No I/O of its own.
+
+Order, as AWS's: authentication, then the action, then its parameters, then what the operation itself demands.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from cachekeep.api.context import Call, Services
+from cachekeep.api.operations import OPERATIONS, STS_OPERATIONS, Entry, refusal
+from cachekeep.codec import query, xml
+from cachekeep.codec.aws_model import Service, load_service
+from cachekeep.codec.sigv4 import Caller, HttpRequest, verify
+from cachekeep.domain.faults import Fault
+from cachekeep.domain.ports import Conflict, WorldError
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    body: bytes
+    request_id: str
+    content_type: str = "text/xml"
+
+
+@dataclass(frozen=True)
+class _Api:
+    service: Service
+    entries: Mapping[str, Entry]
+
+
+class Dispatcher:
+    """secret_of: the secret of an access key id, None for one that is not known."""
+
+    def __init__(self, services: Services, secret_of: Callable[[str], str | None]) -> None:
+        self._services = services
+        self._secret_of = secret_of
+        self._apis = {
+            "elasticache": _Api(load_service("elasticache"), OPERATIONS),
+            "sts": _Api(load_service("sts"), STS_OPERATIONS),
+        }
+
+    def authenticate(self, request: HttpRequest) -> Caller:
+        """Raises the fault of a request that is not signed by a known key."""
+        return verify(request, self._secret_of, self._services.clock.now())
+
+    def answer(self, request: HttpRequest) -> Answer:
+        """Never raises: what is wrong becomes a fault, and a bug of ours InternalFailure without its traceback."""
+        request_id = _request_id()
+        api = self._apis["elasticache"]
+        try:
+            caller = self.authenticate(request)
+            api = self._api(caller)
+            body = self._carry_out(api, caller, request, request_id)
+            return Answer(200, body, request_id)
+        except Fault as fault:
+            return _refuse(api, fault, request_id)
+        except (WorldError, Conflict) as error:
+            log.warning("request could not be served", request_id=request_id, reason=str(error))
+            return _refuse(api, Fault("ServiceUnavailable", str(error)), request_id)
+        except Exception:
+            log.exception("request failed", request_id=request_id)
+            broken = Fault("InternalFailure", f"Cachekeep failed to answer; its log tells more about {request_id}.")
+            return _refuse(api, broken, request_id)
+
+    def _api(self, caller: Caller) -> _Api:
+        api = self._apis.get(caller.service)
+        if api is None:
+            raise Fault("SignatureDoesNotMatch", "Credential should be scoped to correct service: 'elasticache'.")
+        return api
+
+    def _carry_out(self, api: _Api, caller: Caller, request: HttpRequest, request_id: str) -> bytes:
+        raw = request.body if request.method == "POST" and request.body else request.query.encode("ascii", "replace")
+        operation, params = query.decode_request(api.service, query.parse_form(raw))
+        entry = api.entries.get(operation.name)
+        if entry is None:
+            raise refusal(operation)
+        call = Call(self._services, operation.name, caller.region, params, caller.access_key)
+        try:
+            result = entry.handler(call)
+        except Fault as fault:
+            log.info("refused", operation=operation.name, region=caller.region, code=fault.code, why=fault.message)
+            raise
+        log.debug("answered", operation=operation.name, region=caller.region, access_key=caller.access_key)
+        return xml.encode_response(api.service, operation, result, request_id)
+
+
+def _refuse(api: _Api, fault: Fault, request_id: str) -> Answer:
+    return Answer(fault.status, xml.encode_fault(api.service.namespace, fault, request_id), request_id)
+
+
+def _request_id() -> str:
+    text = secrets.token_hex(16)
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -1,0 +1,84 @@
+"""The HTTP surface: the AWS endpoint at `/`, a health probe, and the signed status page of the CLI."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from cachekeep.api.dispatch import Answer, Dispatcher
+from cachekeep.codec.query import MAX_BODY_BYTES
+from cachekeep.codec.sigv4 import HttpRequest
+from cachekeep.codec.xml import encode_fault
+from cachekeep.domain.faults import Fault
+
+NAMESPACE = "http://elasticache.amazonaws.com/doc/2015-02-02/"
+STATUS_SERVICE = "cachekeep"
+
+
+def build(dispatcher: Dispatcher, version: str, status: Callable[[], Mapping[str, Any]]) -> Starlette:
+    """The ASGI application. status: what the status page shows, as JSON values."""
+
+    async def api(request: Request) -> Response:
+        body = await _body(request)
+        if body is None:
+            return _response(_too_large())
+        return _response(dispatcher.answer(_http_request(request, body)))
+
+    async def healthz(_: Request) -> Response:
+        return JSONResponse({"service": "cachekeep", "version": version})
+
+    async def status_page(request: Request) -> Response:
+        try:
+            caller = dispatcher.authenticate(_http_request(request, b""))
+            if caller.service != STATUS_SERVICE:
+                raise Fault("SignatureDoesNotMatch", f"Credential should be scoped to '{STATUS_SERVICE}'.")
+        except Fault as fault:
+            return JSONResponse({"code": fault.code, "message": fault.message}, status_code=fault.status)
+        return Response(json.dumps(status()), media_type="application/json")
+
+    return Starlette(
+        routes=[
+            Route("/", api, methods=["GET", "POST"]),
+            Route("/healthz", healthz, methods=["GET"]),
+            Route("/_cachekeep/status", status_page, methods=["GET"]),
+        ]
+    )
+
+
+async def _body(request: Request) -> bytes | None:
+    """The whole body, or None as soon as it is longer than any request may be."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MAX_BODY_BYTES:
+            return None
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _http_request(request: Request, body: bytes) -> HttpRequest:
+    scope = request.scope
+    return HttpRequest(
+        method=request.method,
+        path=scope["raw_path"].decode("latin-1"),
+        query=scope["query_string"].decode("latin-1"),
+        headers=[(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]],
+        body=body,
+    )
+
+
+def _response(answer: Answer) -> Response:
+    headers = {"x-amzn-RequestId": answer.request_id}
+    return Response(answer.body, answer.status, headers, media_type=answer.content_type)
+
+
+def _too_large() -> Answer:
+    fault = Fault("RequestEntityTooLarge", f"A request can have at most {MAX_BODY_BYTES} bytes.", 413)
+    return Answer(413, encode_fault(NAMESPACE, fault, "too-large"), "too-large")

@@ -1,0 +1,151 @@
+"""The truth table: every operation of the model, what it does here, and the test that proves it.
+
+`docs/api-coverage.md` is drawn from it, and a test holds table, model and document together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from cachekeep.api.context import Call
+from cachekeep.api.ops import account, cache_clusters, parameter_groups, replication_groups, subnet_groups, tags
+from cachekeep.api.present import Shape
+from cachekeep.codec.aws_model import Operation
+from cachekeep.domain.faults import Fault
+
+Handler = Callable[[Call], Shape]
+
+
+class Truth(StrEnum):
+    """real: an engine did it, or the answer is read from what engines did. recorded: kept and shown, no engine is
+    concerned. refused: answers the declared fault."""
+
+    REAL = "real"
+    RECORDED = "recorded"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """proof: the test that proves it. note: what is real, recorded or refused within it."""
+
+    handler: Handler
+    truth: Truth
+    proof: str
+    note: str = ""
+
+
+_GROUPS = "tests/scenarios/test_replication_groups.py::"
+_CLUSTERS = "tests/scenarios/test_cache_clusters.py::"
+_MEMCACHED = "tests/scenarios/test_memcached.py::"
+_PARAMETERS = "tests/scenarios/test_parameter_groups.py::"
+_ACCOUNT = "tests/scenarios/test_account.py::"
+REFUSED_PROOF = "tests/scenarios/test_refusals.py::test_every_other_operation_answers_a_declared_fault"
+
+OPERATIONS: Mapping[str, Entry] = {
+    "AddTagsToResource": Entry(tags.add_tags_to_resource, Truth.RECORDED, _ACCOUNT + "test_tags_by_arn"),
+    "CreateCacheCluster": Entry(
+        cache_clusters.create_cache_cluster,
+        Truth.REAL,
+        _CLUSTERS + "test_a_cluster_is_a_real_engine",
+        "Valkey, Redis, Memcached, and a replica for a group. Zones, security and subnet groups, notification topic "
+        "and snapshot window are recorded; snapshots, TLS, AUTH, log delivery and outposts are refused.",
+    ),
+    "CreateCacheParameterGroup": Entry(
+        parameter_groups.create_cache_parameter_group, Truth.REAL, _PARAMETERS + "test_values_reach_the_engine"
+    ),
+    "CreateCacheSubnetGroup": Entry(
+        subnet_groups.create_cache_subnet_group, Truth.RECORDED, _ACCOUNT + "test_subnet_groups"
+    ),
+    "CreateReplicationGroup": Entry(
+        replication_groups.create_replication_group,
+        Truth.REAL,
+        _GROUPS + "test_replicas_really_replicate",
+        "Cluster mode disabled. Zones, security and subnet groups, notification topic and snapshot window are "
+        "recorded; cluster mode, TLS, AUTH, users, snapshots, log delivery, tiering, encryption at rest and "
+        "PrimaryClusterId are refused.",
+    ),
+    "DeleteCacheCluster": Entry(
+        cache_clusters.delete_cache_cluster, Truth.REAL, _CLUSTERS + "test_delete_leaves_nothing"
+    ),
+    "DeleteCacheParameterGroup": Entry(
+        parameter_groups.delete_cache_parameter_group, Truth.REAL, _PARAMETERS + "test_a_group_in_use_is_kept"
+    ),
+    "DeleteCacheSubnetGroup": Entry(
+        subnet_groups.delete_cache_subnet_group, Truth.RECORDED, _ACCOUNT + "test_subnet_groups"
+    ),
+    "DeleteReplicationGroup": Entry(
+        replication_groups.delete_replication_group,
+        Truth.REAL,
+        _GROUPS + "test_delete_leaves_no_process_and_no_folder",
+        "RetainPrimaryCluster is real; a final snapshot is refused.",
+    ),
+    "DescribeCacheClusters": Entry(
+        cache_clusters.describe_cache_clusters, Truth.REAL, _CLUSTERS + "test_a_cluster_is_a_real_engine"
+    ),
+    "DescribeCacheEngineVersions": Entry(
+        account.describe_cache_engine_versions, Truth.REAL, _ACCOUNT + "test_engine_versions_are_those_of_this_machine"
+    ),
+    "DescribeCacheParameterGroups": Entry(
+        parameter_groups.describe_cache_parameter_groups, Truth.REAL, _PARAMETERS + "test_default_groups"
+    ),
+    "DescribeCacheParameters": Entry(
+        parameter_groups.describe_cache_parameters, Truth.REAL, _PARAMETERS + "test_values_reach_the_engine"
+    ),
+    "DescribeCacheSubnetGroups": Entry(
+        subnet_groups.describe_cache_subnet_groups, Truth.RECORDED, _ACCOUNT + "test_subnet_groups"
+    ),
+    "DescribeEngineDefaultParameters": Entry(
+        parameter_groups.describe_engine_default_parameters, Truth.REAL, _PARAMETERS + "test_default_groups"
+    ),
+    "DescribeEvents": Entry(account.describe_events, Truth.REAL, _GROUPS + "test_events_tell_what_happened"),
+    "DescribeReplicationGroups": Entry(
+        replication_groups.describe_replication_groups, Truth.REAL, _GROUPS + "test_replicas_really_replicate"
+    ),
+    "ListAllowedNodeTypeModifications": Entry(
+        account.list_allowed_node_type_modifications, Truth.REAL, _ACCOUNT + "test_node_type_modifications"
+    ),
+    "ListTagsForResource": Entry(tags.list_tags_for_resource, Truth.RECORDED, _ACCOUNT + "test_tags_by_arn"),
+    "ModifyCacheCluster": Entry(
+        cache_clusters.modify_cache_cluster,
+        Truth.REAL,
+        _MEMCACHED + "test_nodes_are_added_and_removed",
+        "Node count, node type, parameter group and windows are real; a change of engine or version is refused.",
+    ),
+    "ModifyCacheParameterGroup": Entry(
+        parameter_groups.modify_cache_parameter_group, Truth.REAL, _PARAMETERS + "test_values_reach_the_engine"
+    ),
+    "ModifyCacheSubnetGroup": Entry(
+        subnet_groups.modify_cache_subnet_group, Truth.RECORDED, _ACCOUNT + "test_subnet_groups"
+    ),
+    "ModifyReplicationGroup": Entry(
+        replication_groups.modify_replication_group,
+        Truth.REAL,
+        _GROUPS + "test_node_type_changes_maxmemory_at_once_or_in_the_window",
+        "Node type, parameter group, automatic failover and windows are real; description, Multi-AZ and topic are "
+        "recorded; a change of engine or version, PrimaryClusterId, users, TLS and cluster mode are refused.",
+    ),
+    "RebootCacheCluster": Entry(
+        cache_clusters.reboot_cache_cluster,
+        Truth.REAL,
+        _CLUSTERS + "test_reboot_restarts_the_process_and_keeps_the_data",
+    ),
+    "RemoveTagsFromResource": Entry(tags.remove_tags_from_resource, Truth.RECORDED, _ACCOUNT + "test_tags_by_arn"),
+    "ResetCacheParameterGroup": Entry(
+        parameter_groups.reset_cache_parameter_group, Truth.REAL, _PARAMETERS + "test_reset_takes_values_back"
+    ),
+}
+
+STS_OPERATIONS: Mapping[str, Entry] = {
+    "GetCallerIdentity": Entry(account.get_caller_identity, Truth.RECORDED, _ACCOUNT + "test_caller_identity"),
+}
+
+
+def refusal(operation: Operation) -> Fault:
+    """The declared fault of an operation that is not carried out yet."""
+    for code in ("InvalidParameterCombination", "InvalidParameterValue"):
+        if code in operation.faults:
+            return Fault(code, f"{operation.name} is not available in this version of Cachekeep.")
+    return Fault("InvalidAction", f"{operation.name} is not available in this version of Cachekeep.")

@@ -1,0 +1,144 @@
+"""What concerns the whole account: events, engine versions, node types; and STS GetCallerIdentity."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from itertools import pairwise
+
+from cachekeep.api import present
+from cachekeep.api.context import Call, engine_named
+from cachekeep.api.ops.cache_clusters import find_cluster
+from cachekeep.api.ops.replication_groups import find_group
+from cachekeep.api.paging import page
+from cachekeep.data.load import family_of
+from cachekeep.domain.engine import EngineInstall, EngineVersion
+from cachekeep.domain.events import SourceType
+from cachekeep.domain.faults import invalid_combination, invalid_value
+
+# Without times, AWS answers with the last hour; events are kept for 14 days.
+DEFAULT_MINUTES = 60
+LONGEST_MINUTES = 14 * 24 * 60
+# Source types that AWS has and of which there can be no event here yet.
+_OTHER_SOURCES = ("cache-security-group", "serverless-cache", "serverless-cache-snapshot", "user", "user-group")
+
+
+def describe_events(call: Call) -> present.Shape:
+    source_type = call.text("SourceType")
+    source_id = call.text("SourceIdentifier")
+    if source_type is not None and source_type not in (*[s.value for s in SourceType], *_OTHER_SOURCES):
+        raise invalid_value(f"Invalid source type {source_type[:40]!r}.")
+    if source_id is not None and source_type is None:
+        raise invalid_combination("SourceIdentifier needs SourceType.")
+    since, until = _period(call)
+    events = call.services.store.events(
+        call.region,
+        since=since,
+        until=until,
+        source_type=source_type,
+        source_id=source_id.lower() if source_id else None,
+    )
+    # Names for paging: ascending and unique, whatever shares a moment.
+    named = [(f"{event.at:017.6f}/{n:08d}", event) for n, event in enumerate(events)]
+    shown, marker = page(call, named, lambda pair: pair[0])
+    return {
+        "Marker": marker,
+        "Events": [
+            {
+                "SourceIdentifier": event.source_id,
+                "SourceType": event.source_type.value,
+                "Message": event.message,
+                "Date": present.moment(event.at),
+            }
+            for _, event in shown
+        ],
+    }
+
+
+def _period(call: Call) -> tuple[float, float]:
+    now = call.services.clock.now()
+    start, end, minutes = call.params.get("StartTime"), call.params.get("EndTime"), call.number("Duration")
+    if minutes is not None and not 0 < minutes <= LONGEST_MINUTES:
+        raise invalid_value(f"Duration must be between 1 and {LONGEST_MINUTES} minutes.")
+    if isinstance(start, datetime) and isinstance(end, datetime) and start > end:
+        raise invalid_combination("StartTime must be before EndTime.")
+    length = (minutes or DEFAULT_MINUTES) * 60
+    until = end.timestamp() if isinstance(end, datetime) else now
+    if isinstance(start, datetime):
+        since = start.timestamp()
+        if minutes is not None and not isinstance(end, datetime):
+            until = min(since + length, now)
+    else:
+        since = until - length
+    return since, until
+
+
+def describe_cache_engine_versions(call: Call) -> present.Shape:
+    """What this machine really has, newest first within an engine; the description says where it was found."""
+    engine = call.text("Engine")
+    wanted = engine_named(engine) if engine is not None else None
+    family = call.text("CacheParameterGroupFamily")
+    version = call.text("EngineVersion")
+    found = [
+        install
+        for install in call.services.catalogue.installs()
+        if (wanted is None or install.engine is wanted)
+        and (version is None or _covers(version, install))
+        and (family is None or family_of(install.engine, install.version) == family)
+    ]
+    found.sort(key=lambda i: (i.engine.value, i.version))
+    if call.flag("DefaultOnly"):
+        found = [a for a, b in pairwise([*found, None]) if a is not None and (b is None or b.engine is not a.engine)]
+    shown, marker = page(
+        call, found, lambda i: f"{i.engine.value} " + ".".join(f"{n:05d}" for n in i.version.numbers)
+    )
+    return {
+        "Marker": marker,
+        "CacheEngineVersions": [
+            {
+                "Engine": install.engine.value,
+                "EngineVersion": str(install.version),
+                "CacheParameterGroupFamily": family_of(install.engine, install.version),
+                "CacheEngineDescription": install.engine.label,
+                "CacheEngineVersionDescription": f"{install.engine.label} version {install.version} "
+                f"({install.found_in})",
+            }
+            for install in shown
+        ],
+    }
+
+
+def _covers(text: str, install: EngineInstall) -> bool:
+    try:
+        return EngineVersion.parse(text.removesuffix(".x")).covers(install.version)
+    except ValueError:
+        raise invalid_value(f"Invalid engine version {text[:40]!r}.") from None
+
+
+def list_allowed_node_type_modifications(call: Call) -> present.Shape:
+    """Larger and smaller types, by memory, that this machine could promise; Memcached: none."""
+    cluster_id, group_id = call.text("CacheClusterId"), call.text("ReplicationGroupId")
+    if (cluster_id is None) == (group_id is None):
+        raise invalid_combination("Use either CacheClusterId or ReplicationGroupId.")
+    if group_id is not None:
+        resource, nodes = find_group(call, group_id), len(find_group(call, group_id).member_ids)
+        now = resource.node_type
+        resp = True
+    else:
+        cluster = find_cluster(call, cluster_id or "")
+        nodes, now, resp = 1, cluster.node_type, cluster.engine.speaks_resp
+    if not resp:
+        return {"ScaleUpModifications": [], "ScaleDownModifications": []}
+    types = call.services.catalog.node_types
+    size = types[now].maxmemory_bytes
+    most = call.services.machine.promised_at_most // nodes
+    ordered = sorted(types.values(), key=lambda t: (t.maxmemory_bytes, t.name))
+    return {
+        "ScaleUpModifications": [t.name for t in ordered if size < t.maxmemory_bytes <= most],
+        "ScaleDownModifications": [t.name for t in ordered if 0 < t.maxmemory_bytes < size],
+    }
+
+
+def get_caller_identity(call: Call) -> present.Shape:
+    """STS. Every access key stands for the account's root, as no other identities exist yet."""
+    account = call.services.account_id
+    return {"UserId": account, "Account": account, "Arn": f"arn:aws:iam::{account}:root"}

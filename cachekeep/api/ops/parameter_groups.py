@@ -1,0 +1,165 @@
+"""Parameter groups: create, describe, modify, reset, delete; the parameters of groups and families.
+
+A changed group wakes every cluster that uses it; control applies the values (CONFIG SET), and what needs a restart
+shows as `pending-reboot` until the node is rebooted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cachekeep.api import choose, present
+from cachekeep.api.context import Call
+from cachekeep.api.paging import page
+from cachekeep.domain.cache_cluster import CacheCluster
+from cachekeep.domain.events import Event, SourceType
+from cachekeep.domain.faults import Fault, invalid_combination, invalid_value
+from cachekeep.domain.ids import resource_id
+from cachekeep.domain.parameters import Family, ParameterGroup
+from cachekeep.plan.parameters import why_not_allowed, why_not_together
+
+LONGEST_NAME = 255
+# AWS's limit per request (CacheParameterGroup: "a maximum of 20 parameters may be modified in a single request").
+MOST_CHANGES = 20
+MOST_GROUPS = 300
+
+
+def create_cache_parameter_group(call: Call) -> present.Shape:
+    name = resource_id("CacheParameterGroupName", call.params["CacheParameterGroupName"], LONGEST_NAME)
+    services = call.services
+    if name in services.catalog.default_groups or services.store.get(ParameterGroup, call.region, name):
+        raise Fault("CacheParameterGroupAlreadyExists", f"CacheParameterGroup {name} already exists.")
+    family = _family(call, call.params["CacheParameterGroupFamily"])
+    if len(services.store.all(ParameterGroup, call.region)) >= MOST_GROUPS:
+        raise Fault("CacheParameterGroupQuotaExceeded", f"A region can have at most {MOST_GROUPS} parameter groups.")
+    group = ParameterGroup(call.region, name, family.name, call.params["Description"], tags=choose.choose_tags(call))
+    with services.store.transaction() as work:
+        work.insert(group)
+        work.add_event(_event(call, name, f"Created parameter group {name}"))
+    return {"CacheParameterGroup": present.parameter_group(call, group)}
+
+
+def _family(call: Call, name: str) -> Family:
+    family = call.services.catalog.families.get(name.lower())
+    if family is None:
+        known = ", ".join(sorted(call.services.catalog.families))
+        raise invalid_value(f"CacheParameterGroupFamily {name[:60]} is not a valid parameter group family: {known}.")
+    return family
+
+
+def _event(call: Call, name: str, message: str) -> Event:
+    return Event(call.services.clock.now(), call.region, SourceType.CACHE_PARAMETER_GROUP, name, message)
+
+
+def describe_cache_parameter_groups(call: Call) -> present.Shape:
+    name = call.text("CacheParameterGroupName")
+    if name is not None:
+        return {"CacheParameterGroups": [present.parameter_group(call, call.parameter_group(name))]}
+    groups = [*call.services.catalog.default_groups.values(), *call.services.store.all(ParameterGroup, call.region)]
+    shown, marker = page(call, sorted(groups, key=lambda g: g.name), lambda g: g.name)
+    return {"Marker": marker, "CacheParameterGroups": [present.parameter_group(call, g) for g in shown]}
+
+
+def describe_cache_parameters(call: Call) -> present.Shape:
+    group = call.parameter_group(call.params["CacheParameterGroupName"])
+    return _parameters(call, group)
+
+
+def describe_engine_default_parameters(call: Call) -> present.Shape:
+    family = _family(call, call.params["CacheParameterGroupFamily"])
+    shape = _parameters(call, ParameterGroup(call.region, "", family.name, ""))
+    marker = shape.pop("Marker", None)
+    return {"EngineDefaults": {"CacheParameterGroupFamily": family.name, "Marker": marker, **shape}}
+
+
+def _parameters(call: Call, group: ParameterGroup) -> present.Shape:
+    source = call.text("Source")
+    if source not in (None, "", "user", "system", "engine-default"):
+        raise invalid_value(f"Invalid source {source[:40]!r}. Valid values are user, system and engine-default.")
+    # AWS marks the service's own values `system`; `engine-default` are those nobody changed, which is the same here.
+    wanted = {"engine-default": "system", "": None}.get(source or "", source)
+    family = call.services.catalog.families[group.family]
+    shape = present.parameters(group, family, wanted, call.services.catalog.node_types)
+    both = [("Parameters", p) for p in shape["Parameters"]]
+    both += [("CacheNodeTypeSpecificParameters", p) for p in shape["CacheNodeTypeSpecificParameters"]]
+    shown, marker = page(call, sorted(both, key=lambda e: e[1]["ParameterName"]), lambda e: e[1]["ParameterName"])
+    return {
+        "Marker": marker,
+        "Parameters": [p for kind, p in shown if kind == "Parameters"],
+        "CacheNodeTypeSpecificParameters": [p for kind, p in shown if kind != "Parameters"],
+    }
+
+
+def _own_group(call: Call, name: str) -> ParameterGroup:
+    """A group that may be changed. Raises CacheParameterGroupNotFound, or InvalidParameterValue for a default one."""
+    group = call.parameter_group(name)
+    if group.is_default:
+        raise invalid_value(f"Default CacheParameterGroup {group.name} cannot be modified.")
+    return group
+
+
+def modify_cache_parameter_group(call: Call) -> present.Shape:
+    """All values or none: each is checked before any is stored."""
+    group = _own_group(call, call.params["CacheParameterGroupName"])
+    given = call.params["ParameterNameValues"]
+    if not given:
+        raise invalid_value("ParameterNameValues must name at least one parameter.")
+    if len(given) > MOST_CHANGES:
+        raise invalid_value(f"At most {MOST_CHANGES} parameters can be modified in one request.")
+    family = call.services.catalog.families[group.family]
+    values = dict(group.values)
+    for change in given:
+        name, value = change.get("ParameterName"), change.get("ParameterValue")
+        parameter = family.parameters.get(name or "")
+        if parameter is None:
+            raise invalid_value(f"The parameter {str(name)[:60]!r} does not exist in family {family.name}.")
+        if value is None:
+            raise invalid_value(f"The parameter {name} needs a value.")
+        why = why_not_allowed(parameter, value)
+        if why is not None:
+            raise invalid_value(why)
+        values[parameter.name] = value
+        if value == parameter.default:
+            del values[parameter.name]
+    why = why_not_together(values)
+    if why is not None:
+        raise invalid_combination(why)
+    _put(call, group, replace(group, values=values))
+    return {"CacheParameterGroupName": group.name}
+
+
+def _put(call: Call, old: ParameterGroup, new: ParameterGroup) -> None:
+    with call.services.store.transaction() as work:
+        work.replace(old, new)
+        changed = sorted(n for n in {*old.values, *new.values} if old.values.get(n) != new.values.get(n))
+        if changed:
+            work.add_event(_event(call, new.name, f"Updated parameters {', '.join(changed)}"))
+
+
+def reset_cache_parameter_group(call: Call) -> present.Shape:
+    group = _own_group(call, call.params["CacheParameterGroupName"])
+    named = [entry.get("ParameterName") or "" for entry in call.params.get("ParameterNameValues") or []]
+    everything = bool(call.flag("ResetAllParameters"))
+    if everything == bool(named):
+        raise invalid_combination("Use either ResetAllParameters or ParameterNameValues.")
+    family = call.services.catalog.families[group.family]
+    for name in named:
+        if name not in family.parameters:
+            raise invalid_value(f"The parameter {name[:60]!r} does not exist in family {family.name}.")
+    values = {} if everything else {n: v for n, v in group.values.items() if n not in named}
+    _put(call, group, replace(group, values=values))
+    return {"CacheParameterGroupName": group.name}
+
+
+def delete_cache_parameter_group(call: Call) -> present.Shape:
+    group = _own_group(call, call.params["CacheParameterGroupName"])
+    users = [c.id for c in call.services.store.all(CacheCluster, call.region) if c.parameter_group == group.name]
+    if users:
+        raise Fault(
+            "InvalidCacheParameterGroupState",
+            f"CacheParameterGroup {group.name} is in use by {', '.join(users[:5])} and cannot be deleted.",
+        )
+    with call.services.store.transaction() as work:
+        work.delete(group)
+        work.add_event(_event(call, group.name, f"Deleted parameter group {group.name}"))
+    return {}

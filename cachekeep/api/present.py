@@ -1,0 +1,256 @@
+"""Stored resources as the dictionaries that AWS's response shapes want. Reads only what it is given.
+
+Shape names: botocore elasticache 2015-02-02.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from cachekeep.api.context import Call
+from cachekeep.domain.cache_cluster import CacheCluster, CacheNode, NodeStatus, Pending, Status, Upkeep
+from cachekeep.domain.nodes import Address
+from cachekeep.domain.parameters import Family, NodeType, ParameterGroup
+from cachekeep.domain.replication_group import ReplicationGroup
+from cachekeep.domain.subnet_group import SubnetGroup
+from cachekeep.plan.parameters import node_type_value
+from cachekeep.plan.placement import zones_of
+
+Shape = dict[str, Any]
+NODE_GROUP = "0001"
+# The network that the one subnet of this machine is shown to be in.
+VPC_ID = "vpc-cachekeep"
+
+
+def moment(at: float) -> datetime:
+    return datetime.fromtimestamp(at, UTC)
+
+
+def endpoint(address: Address) -> Shape:
+    return {"Address": address.host, "Port": address.port}
+
+
+
+
+def replication_group(call: Call, group: ReplicationGroup, members: Mapping[str, CacheCluster]) -> Shape:
+    """ReplicationGroup. members: by id; those that are missing are left out."""
+    present = [members[m] for m in group.member_ids if m in members]
+    return {
+        "ReplicationGroupId": group.id,
+        "Description": group.description,
+        "Status": group.status.value,
+        "PendingModifiedValues": _group_pending(group.pending),
+        "MemberClusters": [m.id for m in present],
+        "NodeGroups": [_node_group(group, present)],
+        "AutomaticFailover": "enabled" if group.automatic_failover else "disabled",
+        "MultiAZ": "enabled" if group.multi_az else "disabled",
+        "SnapshotRetentionLimit": 0,
+        "SnapshotWindow": group.upkeep.snapshot_window,
+        "ClusterEnabled": False,
+        "ClusterMode": "disabled",
+        "CacheNodeType": group.node_type,
+        "AuthTokenEnabled": False,
+        "TransitEncryptionEnabled": False,
+        "AtRestEncryptionEnabled": False,
+        "ARN": call.arn("replicationgroup", group.id),
+        "UserGroupIds": [],
+        "LogDeliveryConfigurations": [],
+        "ReplicationGroupCreateTime": moment(group.created_at),
+        "DataTiering": "disabled",
+        "AutoMinorVersionUpgrade": group.upkeep.auto_minor_version_upgrade,
+        "NetworkType": "ipv4",
+        "IpDiscovery": "ipv4",
+        "Engine": group.engine.value,
+    }
+
+
+def _group_pending(pending: Pending) -> Shape:
+    shape: Shape = {}
+    if pending.node_type is not None:
+        shape["CacheNodeType"] = pending.node_type
+    if pending.automatic_failover is not None:
+        shape["AutomaticFailoverStatus"] = "enabled" if pending.automatic_failover else "disabled"
+    return shape
+
+
+def _node_group(group: ReplicationGroup, members: list[CacheCluster]) -> Shape:
+    """Endpoints appear once there is something behind them."""
+    shape: Shape = {"NodeGroupId": NODE_GROUP, "Status": _node_group_status(group)}
+    if group.status in (Status.CREATING, Status.CREATE_FAILED):
+        return {**shape, "NodeGroupMembers": []}
+    primary = next((m for m in members if m.id == group.primary_id), None)
+    replica = next((m for m in members if m.id != group.primary_id), primary)
+    writes = group.primary_endpoint or (primary and primary.nodes[0].address)
+    reads = group.reader_endpoint or (replica and replica.nodes[0].address)
+    if writes and reads:
+        shape |= {"PrimaryEndpoint": endpoint(writes), "ReaderEndpoint": endpoint(reads)}
+    shape["NodeGroupMembers"] = [
+        {
+            "CacheClusterId": member.id,
+            "CacheNodeId": node.node_id,
+            "ReadEndpoint": endpoint(node.address),
+            "PreferredAvailabilityZone": node.zone,
+            "CurrentRole": "primary" if member.id == group.primary_id else "replica",
+        }
+        for member in members
+        for node in member.nodes
+        if member.status is not Status.CREATING
+    ]
+    return shape
+
+
+def _node_group_status(group: ReplicationGroup) -> str:
+    return "creating" if group.status is Status.CREATE_FAILED else group.status.value
+
+
+def cache_cluster(call: Call, cluster: CacheCluster, *, nodes: bool) -> Shape:
+    """CacheCluster. nodes: with its CacheNodes."""
+    zones = {n.zone for n in cluster.nodes}
+    shape: Shape = {
+        "CacheClusterId": cluster.id,
+        "CacheNodeType": cluster.node_type,
+        "Engine": cluster.engine.value,
+        "EngineVersion": str(cluster.version),
+        "CacheClusterStatus": cluster.status.value,
+        "NumCacheNodes": len([n for n in cluster.nodes if n.status is not NodeStatus.DELETING]),
+        "PreferredAvailabilityZone": zones.pop() if len(zones) == 1 else "Multiple",
+        "CacheClusterCreateTime": moment(cluster.created_at),
+        "PreferredMaintenanceWindow": cluster.upkeep.maintenance_window,
+        "PendingModifiedValues": _cluster_pending(cluster),
+        "CacheSecurityGroups": [
+            {"CacheSecurityGroupName": name, "Status": "active"} for name in cluster.upkeep.cache_security_groups
+        ],
+        "CacheParameterGroup": _parameter_group_status(cluster),
+        "CacheSubnetGroupName": cluster.subnet_group,
+        "AutoMinorVersionUpgrade": cluster.upkeep.auto_minor_version_upgrade,
+        "SecurityGroups": [{"SecurityGroupId": g, "Status": "active"} for g in cluster.upkeep.security_group_ids],
+        "AuthTokenEnabled": False,
+        "TransitEncryptionEnabled": False,
+        "AtRestEncryptionEnabled": False,
+        "ARN": call.arn("cluster", cluster.id),
+        "ReplicationGroupLogDeliveryEnabled": False,
+        "LogDeliveryConfigurations": [],
+        "NetworkType": "ipv4",
+        "IpDiscovery": "ipv4",
+        **_notification(cluster.upkeep),
+    }
+    if cluster.engine.speaks_resp:
+        shape |= {"SnapshotRetentionLimit": 0, "SnapshotWindow": cluster.upkeep.snapshot_window}
+    if cluster.replication_group_id is not None:
+        shape["ReplicationGroupId"] = cluster.replication_group_id
+    if cluster.configuration_endpoint is not None and cluster.status is not Status.CREATING:
+        shape["ConfigurationEndpoint"] = endpoint(cluster.configuration_endpoint)
+    if nodes:
+        shape["CacheNodes"] = [_cache_node(cluster, node) for node in cluster.nodes]
+    return shape
+
+
+def _cache_node(cluster: CacheCluster, node: CacheNode) -> Shape:
+    shape: Shape = {
+        "CacheNodeId": node.node_id,
+        "CacheNodeStatus": node.status.value,
+        "CacheNodeCreateTime": moment(node.created_at),
+        "ParameterGroupStatus": node.parameters.value,
+        "CustomerAvailabilityZone": node.zone,
+    }
+    if cluster.status not in (Status.CREATING, Status.CREATE_FAILED):
+        shape["Endpoint"] = endpoint(node.address)
+    return shape
+
+
+def _cluster_pending(cluster: CacheCluster) -> Shape:
+    pending = cluster.pending
+    shape: Shape = {}
+    if pending.node_type is not None:
+        shape["CacheNodeType"] = pending.node_type
+    if pending.nodes_to_add or pending.node_ids_to_remove:
+        shape["NumCacheNodes"] = len(cluster.nodes) + len(pending.nodes_to_add) - len(pending.node_ids_to_remove)
+    if pending.node_ids_to_remove:
+        shape["CacheNodeIdsToRemove"] = list(pending.node_ids_to_remove)
+    return shape
+
+
+def _parameter_group_status(cluster: CacheCluster) -> Shape:
+    """ParameterApplyStatus is the worst of the nodes': AWS shows in-sync, applying or pending-reboot."""
+    order = ["in-sync", "applying", "pending-reboot"]
+    return {
+        "CacheParameterGroupName": cluster.parameter_group,
+        "ParameterApplyStatus": max((n.parameters.value for n in cluster.nodes), key=order.index),
+        "CacheNodeIdsToReboot": [n.node_id for n in cluster.nodes if n.parameters.value == "pending-reboot"],
+    }
+
+
+def _notification(upkeep: Upkeep) -> Shape:
+    if upkeep.notification_topic is None:
+        return {}
+    status = "active" if upkeep.notification_active else "inactive"
+    return {"NotificationConfiguration": {"TopicArn": upkeep.notification_topic, "TopicStatus": status}}
+
+
+def parameter_group(call: Call, group: ParameterGroup) -> Shape:
+    return {
+        "CacheParameterGroupName": group.name,
+        "CacheParameterGroupFamily": group.family,
+        "Description": group.description,
+        "IsGlobal": False,
+        "ARN": call.arn("parametergroup", group.name),
+    }
+
+
+def parameters(group: ParameterGroup, family: Family, source: str | None, node_types: Mapping[str, NodeType]) -> Shape:
+    """Parameters and CacheNodeTypeSpecificParameters of a group, sorted by name.
+
+    source: `user` (values that the group gives), `system` (all others), or None for all.
+    """
+    plain: list[Shape] = []
+    specific: list[Shape] = []
+    for parameter in sorted(family.parameters.values(), key=lambda p: p.name):
+        own = parameter.name in group.values
+        where = "user" if own else "system"
+        if source is not None and source != where:
+            continue
+        shape: Shape = {
+            "ParameterName": parameter.name,
+            "Description": parameter.description,
+            "Source": where,
+            "DataType": parameter.data_type,
+            "AllowedValues": parameter.allowed or None,
+            "IsModifiable": parameter.modifiable,
+            "MinimumEngineVersion": parameter.minimum_engine_version,
+            "ChangeType": parameter.change.value,
+        }
+        if not parameter.by_node_type:
+            plain.append({**shape, "ParameterValue": group.values.get(parameter.name, parameter.default)})
+            continue
+        values = [
+            {"CacheNodeType": name, "Value": value}
+            for name, node_type in sorted(node_types.items())
+            if (value := node_type_value(parameter.name, node_type))
+        ]
+        specific.append({**shape, "CacheNodeTypeSpecificValues": values})
+    return {"Parameters": plain, "CacheNodeTypeSpecificParameters": specific}
+
+
+def subnet_group(call: Call, group: SubnetGroup) -> Shape:
+    zones = zones_of(call.region)
+    return {
+        "CacheSubnetGroupName": group.name,
+        "CacheSubnetGroupDescription": group.description,
+        "VpcId": VPC_ID,
+        "Subnets": [
+            {
+                "SubnetIdentifier": subnet,
+                "SubnetAvailabilityZone": {"Name": zones[i % len(zones)]},
+                "SupportedNetworkTypes": ["ipv4"],
+            }
+            for i, subnet in enumerate(group.subnet_ids)
+        ],
+        "ARN": call.arn("subnetgroup", group.name),
+        "SupportedNetworkTypes": ["ipv4"],
+    }
+
+
+def tag_list(tags: Mapping[str, str]) -> list[Shape]:
+    return [{"Key": key, "Value": value} for key, value in sorted(tags.items())]

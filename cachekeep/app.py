@@ -1,0 +1,223 @@
+"""The composition root: settings -> adapters -> services -> tasks. Only the CLI imports it."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import structlog
+import uvicorn
+import uvloop
+from starlette.applications import Starlette
+
+from cachekeep import __version__, credentials
+from cachekeep.api import http
+from cachekeep.api.context import Services
+from cachekeep.api.dispatch import Dispatcher
+from cachekeep.control.loop import Control, World
+from cachekeep.data import load as data
+from cachekeep.domain.parameters import ParameterGroup
+from cachekeep.domain.ports import AddressPool, WorldError
+from cachekeep.endpoint.addresses import LoopbackPool, PortPool, loopback_usable
+from cachekeep.engine.admin import Admin
+from cachekeep.host.installs import MachineCatalogue
+from cachekeep.host.local import LocalHost
+from cachekeep.plan.placement import Machine
+from cachekeep.plan.specs import Catalog
+from cachekeep.settings import Settings
+from cachekeep.status import status_of
+from cachekeep.store.sqlite import SqliteStore
+
+log = structlog.get_logger()
+
+SERVICE_FILE = "service.json"
+SHUTDOWN_S = 5
+
+
+class StartError(Exception):
+    """The service cannot start; the text says why and what to do."""
+
+
+class SystemClock:
+    def now(self) -> float:
+        return time.time()
+
+
+@dataclass(frozen=True)
+class Adapters:
+    """Everything that touches the world."""
+
+    store: SqliteStore
+    host: LocalHost
+    admin: Admin
+    catalogue: MachineCatalogue
+    pool: AddressPool
+
+
+def catalog() -> Catalog:
+    """The package's data. Default groups are the same in every region; their region is left empty."""
+    groups = {}
+    for name, family, cluster_on in data.default_groups():
+        values = {"cluster-enabled": "yes"} if cluster_on else {}
+        suffix = " with cluster mode on" if cluster_on else ""
+        text = f"Default parameter group for {family}{suffix}"
+        groups[name] = ParameterGroup("", name, family, text, values, is_default=True)
+    return Catalog(data.families(), data.node_types(), groups)
+
+
+def address_pool(settings: Settings) -> AddressPool:
+    """Loopback addresses where they can be used, else ports of 127.0.0.1 (`doctor` says which)."""
+    why = loopback_usable(settings.network)
+    if why is None:
+        return LoopbackPool(settings.network)
+    log.warning("no loopback addresses, using ports of 127.0.0.1", why=why)
+    return PortPool()
+
+
+def serve(settings: Settings) -> None:
+    """Run until SIGINT or SIGTERM. Engines run on. Raises StartError."""
+    _configure_log(settings)
+    state = settings.state_dir
+    try:
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        state.chmod(0o700)
+    except OSError as error:
+        raise StartError(f"cannot use the state directory {state}: {error.strerror}; choose another") from error
+    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    with _lock(state), closing(_listen(settings)) as listener, runner:
+        runner.run(_serve(settings, listener))
+
+
+async def _serve(settings: Settings, listener: socket.socket) -> None:
+    state = settings.state_dir
+    try:
+        own_key = credentials.load_or_create(state)
+        store = SqliteStore(state / "store.sqlite")
+    except (credentials.CredentialsError, WorldError, OSError) as error:
+        raise StartError(str(error)) from error
+    adapters = Adapters(
+        store,
+        LocalHost(state / "nodes"),
+        Admin(),
+        MachineCatalogue(redis_from_valkey=settings.redis_stand_in),
+        address_pool(settings),
+    )
+    services = Services(
+        store=store,
+        pool=adapters.pool,
+        catalogue=adapters.catalogue,
+        clock=SystemClock(),
+        catalog=catalog(),
+        machine=Machine(psutil.virtual_memory().total, settings.overcommit),
+        account_id=settings.account_id,
+        redis_stand_in=settings.redis_stand_in,
+    )
+    await asyncio.to_thread(adapters.catalogue.installs)
+    control = Control(
+        World(store, adapters.host, adapters.admin, adapters.catalogue, services.clock), services.catalog
+    )
+    keys = {**settings.access_keys, own_key.id: own_key.secret}
+    application = http.build(
+        Dispatcher(services, keys.get), __version__, lambda: status_of(store, control.seen, settings.url)
+    )
+    try:
+        await _run(settings, listener, control, application)
+    finally:
+        adapters.host.close()
+        await adapters.admin.close()
+        store.close()
+
+
+async def _run(settings: Settings, listener: socket.socket, control: Control, application: Starlette) -> None:
+    server = uvicorn.Server(
+        uvicorn.Config(
+            application,
+            loop="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=SHUTDOWN_S,
+            limit_concurrency=1000,
+        )
+    )
+    caring = asyncio.create_task(control.run(), name="control")
+    serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+    _announce(settings)
+    log.info("serving", url=settings.url, state_dir=str(settings.state_dir), version=__version__)
+    try:
+        await asyncio.wait([caring, serving], return_when=asyncio.FIRST_COMPLETED)
+        server.should_exit = True
+        await serving
+    finally:
+        (settings.state_dir / SERVICE_FILE).unlink(missing_ok=True)
+        caring.cancel()
+        results = await asyncio.gather(caring, return_exceptions=True)
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+
+
+@contextmanager
+def _lock(state: Path) -> Iterator[None]:
+    """One service per state directory; the kernel lets go when the process ends, however it ends."""
+    with (state / "service.lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StartError(f"another Cachekeep runs with the state directory {state}: stop it first") from None
+        yield
+
+
+def _listen(settings: Settings) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", settings.port))
+        listener.listen(512)
+    except OSError as error:
+        listener.close()
+        raise StartError(
+            f"port {settings.port} of 127.0.0.1 cannot be used ({error.strerror}); choose another with --port"
+        ) from error
+    return listener
+
+
+def _announce(settings: Settings) -> None:
+    """Tell the CLI which process serves. Not a secret, but nobody else's business."""
+    path = settings.state_dir / SERVICE_FILE
+    partial = path.with_suffix(".partial")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(
+            {"pid": os.getpid(), "started": psutil.Process().create_time(), "url": settings.url}, file
+        )
+    partial.rename(path)
+
+
+def _configure_log(settings: Settings) -> None:
+    """Lines of key=value on stderr. Nothing is logged that came in a request's body or in a credential."""
+    levels = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"]),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(levels[settings.log_level]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+

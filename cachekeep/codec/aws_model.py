@@ -1,0 +1,180 @@
+"""What AWS's service models say, in a form that is quick to use. Pure after loading.
+
+botocore ships the models (JSON) that every AWS SDK is generated from. Walking its shape objects for each request
+is slow and keeps half a megabyte of documentation alive, hence this reading of it: once per service, only what the
+wire needs, every shape made once and shared. Called by codec.query, codec.xml and by the surfaces' dispatch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from types import MappingProxyType
+from typing import Any
+
+from botocore.loaders import Loader
+
+# The versions that clients send. ElastiCache also has a 2014 model, which no current client speaks.
+_VERSIONS = {"elasticache": "2015-02-02", "sts": "2011-06-15"}
+_SCALARS = frozenset({"string", "character", "boolean", "integer", "long", "float", "double", "timestamp"})
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Shape:
+    """A type of the model. Compared by identity: each is made once per service.
+
+    type is the model's word: structure, list, string, character, boolean, integer, long, float, double, timestamp.
+    minimum and maximum bound the value of a number, the length of a string and the count of a list.
+    """
+
+    name: str
+    type: str
+    members: Mapping[str, Member] = field(default_factory=dict)
+    item: Member | None = None
+    enum: tuple[str, ...] = ()
+    pattern: re.Pattern[str] | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Member:
+    """A member of a structure or the item of a list; wire is its name in requests and responses."""
+
+    name: str
+    wire: str
+    shape: Shape
+    required: bool = False
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Operation:
+    """One operation. faults holds the codes, as they stand on the wire, that the model declares for it."""
+
+    name: str
+    input: Shape | None
+    output: Shape | None
+    result_wrapper: str | None
+    faults: frozenset[str]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Service:
+    """One AWS service; namespace is the XML namespace of its answers."""
+
+    name: str
+    api_version: str
+    namespace: str
+    operations: Mapping[str, Operation]
+    statuses: Mapping[str, int]
+
+
+@cache
+def load_service(name: str) -> Service:
+    """Read the model of `elasticache` or `sts` from botocore's data (about 25 ms the first time).
+
+    Raises botocore.exceptions.UnknownServiceError for a name without a model, and ValueError for a model that
+    uses something the Query codec does not know (maps, blobs, flattened lists, recursion): better at start than
+    in the middle of a request.
+    """
+    model = Loader().load_service_model(name, "service-2", api_version=_VERSIONS.get(name))
+    metadata = model["metadata"]
+    shapes = _Shapes(model["shapes"])
+    operations = {op: _operation(raw, shapes) for op, raw in model["operations"].items()}
+    return Service(
+        name=name,
+        api_version=str(metadata["apiVersion"]),
+        namespace=str(metadata["xmlNamespace"]),
+        operations=MappingProxyType(operations),
+        statuses=MappingProxyType(_statuses(model["shapes"])),
+    )
+
+
+def fault_statuses(service: Service) -> Mapping[str, int]:
+    """Return the HTTP status of every fault of the model, by its code on the wire."""
+    return service.statuses
+
+
+def _statuses(raw: Mapping[str, Any]) -> dict[str, int]:
+    """The codes are irregular (`CacheClusterNotFoundFault` is sent as `CacheClusterNotFound`): never derive one."""
+    return {
+        _wire_code(name, shape): int(shape.get("error", {}).get("httpStatusCode", 400))
+        for name, shape in raw.items()
+        if shape.get("exception")
+    }
+
+
+def _wire_code(name: str, shape: Mapping[str, Any]) -> str:
+    return str(shape.get("error", {}).get("code", name))
+
+
+def _operation(raw: Mapping[str, Any], shapes: _Shapes) -> Operation:
+    given, answer = raw.get("input"), raw.get("output")
+    return Operation(
+        name=str(raw["name"]),
+        input=shapes.get(given["shape"]) if given else None,
+        output=shapes.get(answer["shape"]) if answer else None,
+        result_wrapper=answer.get("resultWrapper") if answer else None,
+        faults=frozenset(_wire_code(e["shape"], shapes.raw[e["shape"]]) for e in raw.get("errors", ())),
+    )
+
+
+class _Shapes:
+    """Makes shapes by name, each once."""
+
+    def __init__(self, raw: Mapping[str, Any]) -> None:
+        self.raw = raw
+        self._made: dict[str, Shape] = {}
+        self._making: set[str] = set()
+
+    def get(self, name: str) -> Shape:
+        made = self._made.get(name)
+        if made is None:
+            if name in self._making:
+                raise ValueError(f"shape {name} contains itself; the Query codec knows no recursion")
+            self._making.add(name)
+            made = self._made[name] = self._make(name, self.raw[name])
+            self._making.discard(name)
+        return made
+
+    def _make(self, name: str, raw: Mapping[str, Any]) -> Shape:
+        kind = str(raw["type"])
+        if kind == "structure":
+            required = frozenset(raw.get("required", ()))
+            members = {n: self._member(n, ref, n, n in required) for n, ref in raw["members"].items()}
+            return Shape(name, kind, members=MappingProxyType(members))
+        if kind == "list" and not raw.get("flattened"):
+            item = self._member("", raw["member"], "member", required=False)
+            return Shape(name, kind, item=item, minimum=raw.get("min"), maximum=raw.get("max"))
+        if kind not in _SCALARS:
+            raise ValueError(f"shape {name} is a {kind} that the Query codec does not know")
+        return Shape(
+            name,
+            kind,
+            enum=tuple(raw.get("enum", ())),
+            pattern=_pattern(raw.get("pattern")),
+            minimum=raw.get("min"),
+            maximum=raw.get("max"),
+        )
+
+    def _member(self, name: str, ref: Mapping[str, Any], default: str, required: bool) -> Member:
+        # A name on the reference wins over one on the type, which wins over the default: botocore's rule.
+        # PendingLogDeliveryConfigurationList is the one type that brings a name of its own.
+        wire = ref.get("locationName") or self.raw[ref["shape"]].get("locationName") or default
+        return Member(name, str(wire), self.get(ref["shape"]), required)
+
+
+def _pattern(text: str | None) -> re.Pattern[str] | None:
+    r"""Compile a pattern of the model, or return None for one in a dialect that Python lacks (`\p{L}`, STS tags).
+
+    ASCII, as in the dialect of the models, where \d and \w mean ASCII. DOTALL: `.*\S.*` on a long text with a
+    line break would otherwise take quadratic time, which a caller could use against us.
+    """
+    if text is None:
+        return None
+    try:
+        return re.compile(text, re.ASCII | re.DOTALL)
+    except re.error:
+        return None

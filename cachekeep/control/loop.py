@@ -1,0 +1,240 @@
+"""The loop: one task per resource; look, decide, store, act, and look again until nothing is left to do.
+
+Level-triggered: nothing is remembered between rounds but the store and a back-off, so a service that was killed
+anywhere goes on where the world is. Rounds of one resource never overlap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from cachekeep.control.act import Actor, Failure
+from cachekeep.control.attempts import Attempts
+from cachekeep.control.observe import Observer
+from cachekeep.control.unit import Unit, load_unit, unit_of
+from cachekeep.domain.cache_cluster import CacheCluster
+from cachekeep.domain.events import Event, SourceType
+from cachekeep.domain.nodes import NodeKey, ObservedNode
+from cachekeep.domain.parameters import ParameterGroup
+from cachekeep.domain.ports import Clock, Conflict, EngineAdmin, EngineCatalogue, Host, Resource, Store
+from cachekeep.domain.replication_group import ReplicationGroup
+from cachekeep.domain.steps import Configure
+from cachekeep.plan.cache_cluster import plan_cluster
+from cachekeep.plan.decision import Decision, Look
+from cachekeep.plan.memcached import plan_memcached
+from cachekeep.plan.replication_group import plan_group
+from cachekeep.plan.specs import Catalog, node_specs
+
+log = structlog.get_logger()
+
+# A round that decides the same as the one before waits this long, doubling up to the limit.
+FIRST_BACK_OFF_S = 0.01
+LONGEST_BACK_OFF_S = 2.0
+SWEEP_GRACE_S = 5.0
+
+
+@dataclass(frozen=True)
+class World:
+    """The ports that control needs."""
+
+    store: Store
+    host: Host
+    admin: EngineAdmin
+    catalogue: EngineCatalogue
+    clock: Clock
+
+
+class Control:
+    """Keeps every resource of the store as it is wanted, for as long as `run` runs."""
+
+    def __init__(self, world: World, catalog: Catalog) -> None:
+        self._world = world
+        self._catalog = catalog
+        self._attempts = Attempts()
+        self._observer = Observer(world.host, world.admin, self._attempts, self._node_died)
+        self._actor = Actor(world.host, world.admin, world.catalogue, self._attempts)
+        self._wakes: dict[Unit, asyncio.Event] = {}
+        self._new_units: asyncio.Queue[Unit] = asyncio.Queue()
+        self._told: set[tuple[NodeKey, str]] = set()
+        self.seen: dict[NodeKey, ObservedNode] = {}
+        """The last look at every node, for status pages."""
+
+    async def run(self) -> None:
+        """Until cancelled. Engines go on when it ends."""
+        self._world.store.subscribe(self._changed)
+        await self._sweep()
+        for group in self._world.store.all(ReplicationGroup):
+            self.wake(unit_of(group))
+        for cluster in self._world.store.all(CacheCluster):
+            self.wake(unit_of(cluster))
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                unit = await self._new_units.get()
+                tasks.create_task(self._keep(unit), name=str(unit))
+
+    def wake(self, unit: Unit) -> None:
+        """Look at a resource now."""
+        if unit not in self._wakes:
+            self._wakes[unit] = asyncio.Event()
+            self._new_units.put_nowait(unit)
+        self._wakes[unit].set()
+
+    def _changed(self, resources: Sequence[Resource]) -> None:
+        for resource in resources:
+            if isinstance(resource, (ReplicationGroup, CacheCluster)):
+                self.wake(unit_of(resource))
+            elif isinstance(resource, ParameterGroup):
+                for cluster in self._world.store.all(CacheCluster, resource.region):
+                    if cluster.parameter_group == resource.name:
+                        self.wake(unit_of(cluster))
+
+    def _node_died(self, key: NodeKey) -> None:
+        cluster = self._world.store.get(CacheCluster, key.region, key.cluster_id)
+        if cluster is not None:
+            log.info("process ended", node=str(key))
+            self.wake(unit_of(cluster))
+
+    async def _sweep(self) -> None:
+        """What has a folder or a process here but no resource in the store is the rest of a delete: finish it."""
+        known = {
+            key
+            for cluster in self._world.store.all(CacheCluster)
+            for key in (*(cluster.key(n) for n in cluster.nodes), cluster.discovery_key)
+        }
+        for key in self._world.host.keys():
+            if key not in known:
+                log.warning("removing a node that belongs to nothing", node=str(key))
+                await self._world.host.stop(key, grace_s=SWEEP_GRACE_S)
+                await self._world.host.remove(key)
+
+    async def _keep(self, unit: Unit) -> None:
+        wake = self._wakes[unit]
+        back_off = FIRST_BACK_OFF_S
+        previous: Decision | None = None
+        while True:
+            wake.clear()
+            try:
+                decision = await self._round(unit)
+            except Exception:
+                log.exception("round failed", unit=str(unit))
+                decision = Decision(recheck_s=LONGEST_BACK_OFF_S, sentence="failed")
+            if decision is None:
+                del self._wakes[unit]
+                return
+            if decision == previous and (decision.steps or decision.puts):
+                back_off = min(back_off * 2, LONGEST_BACK_OFF_S)
+                await _wait(wake, back_off)
+            elif decision.steps or decision.puts:
+                back_off = FIRST_BACK_OFF_S
+            else:
+                await _wait(wake, decision.recheck_s)
+            if wake.is_set():
+                back_off = FIRST_BACK_OFF_S
+            previous = decision
+
+    async def _round(self, unit: Unit) -> Decision | None:
+        """Look once, decide once, act once. None when the resource is gone."""
+        group, clusters = load_unit(self._world.store, unit)
+        if group is None and not clusters:
+            return None
+        parameter_groups = {c.parameter_group: self._parameter_group(c) for c in clusters}
+        specs = node_specs(clusters, parameter_groups, self._catalog)
+        nodes = await self._observer.look(specs)
+        self.seen.update(nodes)
+        look = Look(
+            now=self._world.clock.now(),
+            nodes=nodes,
+            specs=specs,
+            parameter_families={
+                c.id: self._catalog.families[parameter_groups[c.parameter_group].family] for c in clusters
+            },
+            hold_s={key: hold for key in specs if (hold := self._attempts.hold_s(key)) > 0},
+        )
+        decision = self._decide(group, clusters, look)
+        if not self._commit(group, clusters, decision):
+            return Decision(recheck_s=0.0, sentence="changed meanwhile")
+        failures = await self._actor.run(decision.stages)
+        self._tell(failures)
+        return decision
+
+    def _decide(self, group: ReplicationGroup | None, clusters: list[CacheCluster], look: Look) -> Decision:
+        if group is not None:
+            return plan_group(group, clusters, look)
+        cluster = clusters[0]
+        return plan_cluster(cluster, look) if cluster.engine.speaks_resp else plan_memcached(cluster, look)
+
+    def _parameter_group(self, cluster: CacheCluster) -> ParameterGroup:
+        stored = self._world.store.get(ParameterGroup, cluster.region, cluster.parameter_group)
+        return stored or self._catalog.default_groups[cluster.parameter_group]
+
+    def _commit(
+        self, group: ReplicationGroup | None, clusters: list[CacheCluster], decision: Decision
+    ) -> bool:
+        """False when somebody changed the resource since it was read; nothing is stored then."""
+        if not (decision.puts or decision.drops or decision.forget or decision.events):
+            return True
+        old: dict[tuple[type, str], ReplicationGroup | CacheCluster] = {(CacheCluster, c.id): c for c in clusters}
+        if group is not None:
+            old[ReplicationGroup, group.id] = group
+        try:
+            with self._world.store.transaction() as work:
+                for put in decision.puts:
+                    work.replace(old[type(put), put.id], put)
+                for cluster in decision.drops:
+                    work.replace(cluster, cluster)
+                    work.delete(cluster)
+                    work.release([n.address for n in cluster.nodes])
+                    if cluster.configuration_endpoint is not None:
+                        work.release([cluster.configuration_endpoint])
+                if decision.forget and group is not None:
+                    work.replace(group, group)
+                    work.delete(group)
+                    work.release([e for e in (group.primary_endpoint, group.reader_endpoint) if e is not None])
+                work.release(decision.released)
+                for event in decision.events:
+                    work.add_event(event)
+        except Conflict:
+            return False
+        for cluster in decision.drops:
+            for key in (*(cluster.key(n) for n in cluster.nodes), cluster.discovery_key):
+                self.seen.pop(key, None)
+                self._attempts.forget(key)
+        log.info("decided", sentence=decision.sentence, events=[e.message for e in decision.events])
+        return True
+
+    def _tell(self, failures: list[Failure]) -> None:
+        """A value that an engine refuses is told to the user, once."""
+        fresh = [
+            f for f in failures if isinstance(f.step, Configure) and (f.key, f.reason) not in self._told
+        ]
+        if not fresh:
+            return
+        with self._world.store.transaction() as work:
+            for failure in fresh:
+                self._told.add((failure.key, failure.reason))
+                work.add_event(
+                    Event(
+                        self._world.clock.now(),
+                        failure.key.region,
+                        SourceType.CACHE_CLUSTER,
+                        failure.key.cluster_id,
+                        f"Parameters could not be applied to node {failure.key.node_id}: {failure.reason}",
+                    )
+                )
+
+
+async def _wait(wake: asyncio.Event, seconds: float) -> None:
+    """Until woken, at most so long."""
+    if seconds <= 0:
+        return
+    try:
+        async with asyncio.timeout(seconds):
+            await wake.wait()
+    except TimeoutError:
+        return
+
+

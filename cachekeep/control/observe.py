@@ -1,0 +1,83 @@
+"""Observing: one look at every node of a resource, through the ports. Called by control.loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from cachekeep.control.attempts import Attempts
+from cachekeep.domain.nodes import NodeFacts, NodeKey, NodeSpec, ObservedNode, Process, ProgramKind
+from cachekeep.domain.ports import EngineAdmin, Host, WorldError
+from cachekeep.plan.parameters import managed_names
+
+log = structlog.get_logger()
+
+LOG_LINES = 20
+
+
+class Observer:
+    """Looks; changes nothing but two notes: which tries failed, and that a saved data set was loaded.
+
+    died: called in the event loop with a node's key when a process that was seen ends.
+    """
+
+    def __init__(
+        self, host: Host, admin: EngineAdmin, attempts: Attempts, died: Callable[[NodeKey], None]
+    ) -> None:
+        self._host = host
+        self._admin = admin
+        self._attempts = attempts
+        self._died = died
+        self._watched: dict[NodeKey, Process] = {}
+
+    async def look(self, specs: Mapping[NodeKey, NodeSpec]) -> dict[NodeKey, ObservedNode]:
+        """All nodes side by side; takes as long as the slowest, which the adapter's timeout bounds."""
+        seen = await asyncio.gather(*(self._look_at(spec) for spec in specs.values()))
+        return dict(zip(specs, seen, strict=True))
+
+    async def _look_at(self, spec: NodeSpec) -> ObservedNode:
+        key = spec.key
+        process = self._host.find(key)
+        self._watch(key, process)
+        facts = None
+        if process is None:
+            if self._attempts.unproved(key):
+                self._attempts.failed(key, tuple(self._host.log_tail(key, LOG_LINES)))
+        elif spec.program is ProgramKind.ENGINE:
+            facts = await self._facts(spec)
+            # It may have died, and another may have its pid or its address, while it was being asked.
+            if self._host.find(key) != process:
+                return await self._look_at(spec)
+        if facts is not None or (process is not None and spec.program is ProgramKind.DISCOVERY):
+            self._attempts.answered(key)
+        saved = self._host.is_saved(key)
+        if saved and facts is not None and not facts.loading:
+            self._host.mark_saved(key, False)
+            saved = False
+        return ObservedNode(
+            process=process,
+            facts=facts,
+            folder=self._host.has_folder(key),
+            saved=saved and process is None,
+            failures=self._attempts.failures(key),
+            log_tail=self._attempts.words(key),
+            started_with=self._host.started_with(key) if process is not None else None,
+            announced=self._host.discovery_members(key) if spec.program is ProgramKind.DISCOVERY else None,
+        )
+
+    def _watch(self, key: NodeKey, process: Process | None) -> None:
+        if process is None:
+            self._watched.pop(key, None)
+        elif self._watched.get(key) != process:
+            self._watched[key] = process
+            self._host.watch(key, process, lambda: self._died(key))
+
+    async def _facts(self, spec: NodeSpec) -> NodeFacts | None:
+        names = managed_names(spec.config) if spec.engine.speaks_resp else []
+        try:
+            return await self._admin.facts(spec.engine, spec.address, names)
+        except WorldError as error:
+            log.debug("node does not answer", node=str(spec.key), reason=str(error))
+            return None

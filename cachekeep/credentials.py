@@ -1,0 +1,65 @@
+"""The access key that the first start generates, kept in AWS's own file format, readable by the owner only."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import secrets
+import stat
+import string
+from dataclasses import dataclass, field
+from pathlib import Path
+
+FILE_NAME = "credentials"
+_ID_ALPHABET = string.ascii_uppercase + "234567"
+_SECRET_ALPHABET = string.ascii_letters + string.digits + "+/"
+
+
+class CredentialsError(Exception):
+    """The credentials file cannot be used; the text says why and what to do."""
+
+
+@dataclass(frozen=True)
+class AccessKey:
+    id: str
+    secret: str = field(repr=False)
+
+
+def load_or_create(state_dir: Path) -> AccessKey:
+    """The installation's key. The file is made 0600 and whole, or not at all."""
+    path = state_dir / FILE_NAME
+    if path.exists():
+        return load(state_dir)
+    key = AccessKey(
+        "AKCK" + "".join(secrets.choice(_ID_ALPHABET) for _ in range(16)),
+        "".join(secrets.choice(_SECRET_ALPHABET) for _ in range(40)),
+    )
+    text = f"[default]\naws_access_key_id = {key.id}\naws_secret_access_key = {key.secret}\n"
+    partial = path.with_suffix(".partial")
+    partial.unlink(missing_ok=True)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(path)
+    return key
+
+
+def load(state_dir: Path) -> AccessKey:
+    """Raises CredentialsError when the file is missing, broken, or readable by others."""
+    path = state_dir / FILE_NAME
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        parser = configparser.RawConfigParser()
+        parser.read_string(path.read_text())
+        key = AccessKey(
+            parser.get("default", "aws_access_key_id"), parser.get("default", "aws_secret_access_key")
+        )
+    except FileNotFoundError:
+        raise CredentialsError(f"{path} is missing: the service has not been started with this state dir") from None
+    except (OSError, configparser.Error, UnicodeDecodeError):
+        raise CredentialsError(f"{path} is not a credentials file; delete it to have a new key made") from None
+    if mode & 0o077:
+        raise CredentialsError(f"{path} is readable by others (mode {mode:04o}): run chmod 600 {path}")
+    return key

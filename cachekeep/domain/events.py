@@ -1,0 +1,24 @@
+"""Events: what DescribeEvents tells users. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class SourceType(StrEnum):
+    CACHE_CLUSTER = "cache-cluster"
+    CACHE_PARAMETER_GROUP = "cache-parameter-group"
+    CACHE_SUBNET_GROUP = "cache-subnet-group"
+    REPLICATION_GROUP = "replication-group"
+
+
+@dataclass(frozen=True)
+class Event:
+    """at: seconds since 1970, UTC."""
+
+    at: float
+    region: str
+    source_type: SourceType
+    source_id: str
+    message: str

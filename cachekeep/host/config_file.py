@@ -1,0 +1,137 @@
+"""Renders what an engine is started with: `engine.conf` for Valkey and Redis, arguments for Memcached. Pure.
+
+A value comes from a user's parameter group, so it must never become a second directive: every argument is
+quoted, and a value that cannot be quoted is refused with ValueError.
+Source: valkey config.c `loadServerConfigFromString`, sds.c `sdssplitargs`; Redis 6.2.5, 7.0.15, Valkey 8.1.8, 9.1.2.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from cachekeep.domain.engine import EngineVersion
+from cachekeep.domain.nodes import NodeSpec
+
+_DIRECTIVE = re.compile(r"[a-z][a-z0-9-]*\Z")
+_OPTION = re.compile(r"-[A-Za-z]\Z|--[a-z][a-z-]*\Z")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
+
+# Who the node is and how it is watched. A parameter that set one of these would break adoption or the endpoint.
+_OURS = frozenset(
+    {"bind", "bind-source-addr", "port", "unixsocket", "unixsocketperm"}
+    | {"dir", "dbfilename", "logfile", "pidfile", "syslog-enabled", "daemonize", "supervised", "set-proc-title"}
+    | {"include", "loadmodule", "rename-command", "replicaof", "slaveof"}
+    | {"replica-announce-ip", "replica-announce-port", "slave-announce-ip", "slave-announce-port"}
+)
+# Directives that may stand several times.
+_REPEATED = frozenset({"client-output-buffer-limit", "save", "user"})
+# Directives of several arguments: each word is an argument of its own (6.2 refuses them as one).
+_WORDS = _REPEATED | {"oom-score-adj-values", "latency-tracking-info-percentiles"}
+_MEMCACHED_OURS = frozenset(
+    {"-l", "--listen", "-p", "--port", "-U", "--udp-port", "-s", "--unix-socket", "-a", "--unix-mask"}
+    | {"-u", "--user", "-d", "--daemon", "-P", "--pidfile"}
+    | {"-h", "--help", "-i", "--license", "-V", "--version"}
+)
+
+
+def engine_config(spec: NodeSpec, folder: Path, version: EngineVersion) -> str:
+    """Return the text of `engine.conf`: who the node is, then our defaults overlaid with spec.config.
+
+    version: of the program that will read it; directives that it does not know are left out. Raises ValueError
+    on a directive that only Cachekeep sets, or on a value that cannot be written safely.
+    """
+    for name in spec.config:
+        if name in _OURS:
+            raise ValueError(f"{name} is set by Cachekeep and cannot be configured")
+    lines = ["# Written by Cachekeep at every start of this node: changes are lost."]
+    for name, value in {**_identity(spec, folder, version), **_defaults(version), **spec.config}.items():
+        lines.extend(directive(name, value))
+    if spec.follow is not None:
+        # Not an argument of the command line: 6.2 takes `host port` there as one word and refuses it.
+        lines.append(f"replicaof {_quoted(spec.follow.host)} {spec.follow.port}")
+    return "\n".join(lines) + "\n"
+
+
+def _identity(spec: NodeSpec, folder: Path, version: EngineVersion) -> dict[str, str]:
+    host, port = spec.address.host, str(spec.address.port)
+    identity = {
+        "bind": host,
+        "port": port,
+        # Without these two a primary sees every replica of this machine as 127.0.0.1.
+        "replica-announce-ip": host,
+        "replica-announce-port": port,
+        "dir": str(folder),
+        "dbfilename": "dump.rdb",
+        "logfile": "engine.log",
+        "pidfile": str(folder / "engine.pid"),
+        "daemonize": "no",
+        "supervised": "no",
+        # Otherwise the engine overwrites its arguments and environment, and with it our mark.
+        "set-proc-title": "no",
+    }
+    if version.major >= 7:
+        identity["bind-source-addr"] = host
+    return identity
+
+
+def _defaults(version: EngineVersion) -> dict[str, str]:
+    defaults = {
+        "protected-mode": "yes",
+        "tcp-backlog": "511",
+        "save": "",
+        "appendonly": "no",
+        "repl-diskless-sync": "yes",
+        "repl-diskless-sync-delay": "0",
+        "rdb-del-sync-files": "yes",
+        "always-show-logo": "no",
+    }
+    if version.major >= 7:
+        defaults["enable-debug-command"] = "no"
+    return defaults
+
+
+def directive(name: str, value: str) -> Iterator[str]:
+    """Yield the line or lines of one directive. Raises ValueError when name or value cannot be written safely."""
+    if not _DIRECTIVE.match(name):
+        raise ValueError(f"not the name of a directive: {name!r}")
+    lines = value.split("\n")
+    if len(lines) > 1 and name not in _REPEATED:
+        raise ValueError(f"the value of {name} holds a line break: {value!r}")
+    for line in lines:
+        words = line.split(" ") if name in _WORDS and line else [line]
+        yield " ".join((name, *(_quoted(word) for word in words if word or not line)))
+
+
+def _quoted(text: str) -> str:
+    if _UNPRINTABLE.search(text):
+        raise ValueError(f"holds a control character: {text!r}")
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def memcached_arguments(spec: NodeSpec, run_as: str | None) -> list[str]:
+    """Return the arguments for memcached. run_as: the user to name when started by root, who is refused otherwise.
+
+    Raises ValueError on an option that only Cachekeep sets, or on a value that would be read as an option.
+    """
+    arguments = ["-l", spec.address.host, "-p", str(spec.address.port), "-U", "0"]
+    if run_as is not None:
+        arguments += ["-u", run_as]
+    for option, value in _checked(spec.config):
+        arguments += [option, value] if value else [option]
+    return arguments
+
+
+def _checked(config: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for option, value in config.items():
+        if not _OPTION.match(option):
+            raise ValueError(f"not an option of memcached: {option!r}")
+        # getopt_long takes any unambiguous beginning of a long option: `--daem` is `--daemon`.
+        shortened = option.startswith("--") and any(ours.startswith(option) for ours in _MEMCACHED_OURS)
+        if option in _MEMCACHED_OURS or shortened:
+            raise ValueError(f"{option} is set by Cachekeep and cannot be configured")
+        if value.startswith("-") or _UNPRINTABLE.search(value):
+            raise ValueError(f"not a value for memcached {option}: {value!r}")
+        yield option, value

@@ -1,0 +1,124 @@
+"""The life of a cluster of its own: one Valkey or Redis node. Pure; called by control."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cachekeep.domain.cache_cluster import CacheCluster, Status
+from cachekeep.domain.events import Event, SourceType
+from cachekeep.domain.nodes import NOTHING_SEEN
+from cachekeep.plan import windows
+from cachekeep.plan.decision import REST_S, SOON_S, Decision, Look
+from cachekeep.plan.nodes import (
+    GIVE_UP_AFTER,
+    StoredMember,
+    failure_sentence,
+    node_as_seen,
+    removal_steps,
+    shard_member,
+    stop_steps,
+    too_small_sentence,
+    with_node_type,
+)
+from cachekeep.plan.shard import Shard, ShardPlan, plan_shard
+
+
+def cluster_event(cluster: CacheCluster, look: Look, message: str) -> Event:
+    return Event(look.now, cluster.region, SourceType.CACHE_CLUSTER, cluster.id, message)
+
+
+def plan_cluster(cluster: CacheCluster, look: Look) -> Decision:
+    """The next steps of a single-node cluster."""
+    match cluster.status:
+        case Status.DELETING:
+            return delete(cluster, look)
+        case Status.CREATE_FAILED:
+            return Decision(stages=stop_steps([cluster], look), recheck_s=REST_S, sentence="create-failed")
+        case _:
+            return _keep(cluster, look)
+
+
+def delete(cluster: CacheCluster, look: Look) -> Decision:
+    """Processes, then folders, then the record."""
+    stages = removal_steps([cluster], look)
+    if stages:
+        return Decision(stages=stages, recheck_s=SOON_S, sentence=f"deleting {cluster.id}")
+    return Decision(
+        drops=(cluster,),
+        forget=True,
+        events=(cluster_event(cluster, look, "Cache cluster deleted"),),
+        sentence=f"{cluster.id} is gone",
+    )
+
+
+def create_failure(cluster: CacheCluster, look: Look) -> Decision | None:
+    """create-failed, with the engine's own words, once a new cluster's engine has failed to start often enough."""
+    if cluster.status is not Status.CREATING:
+        return None
+    for node in cluster.nodes:
+        seen = look.nodes.get(cluster.key(node), NOTHING_SEEN)
+        if seen.process is None and seen.failures >= GIVE_UP_AFTER:
+            text = failure_sentence(cluster, node, seen)
+            return Decision(
+                stages=stop_steps([cluster], look),
+                puts=(replace(cluster, status=Status.CREATE_FAILED),),
+                events=(cluster_event(cluster, look, f"Failed to create cache cluster {cluster.id}. {text}"),),
+                sentence=text,
+            )
+    return None
+
+
+def _keep(cluster: CacheCluster, look: Look) -> Decision:
+    failed = create_failure(cluster, look)
+    if failed is not None:
+        return failed
+    if cluster.pending.anything and windows.is_open(cluster.upkeep.maintenance_window, look.now):
+        return Decision(
+            puts=(with_node_type(cluster, cluster.pending.node_type or cluster.node_type),),
+            events=(cluster_event(cluster, look, "Applying modifications in the maintenance window"),),
+            recheck_s=0.0,
+            sentence="applying pending modifications",
+        )
+    text, old_type = too_small_sentence(cluster, look)
+    if text is not None and old_type is not None:
+        message = f"Failed applying modification to cache node type to {cluster.node_type}. {text}"
+        return Decision(
+            puts=(replace(cluster, node_type=old_type, node_type_before=None),),
+            events=(cluster_event(cluster, look, message),),
+            recheck_s=0.0,
+            sentence=text,
+        )
+    member = StoredMember(cluster, cluster.nodes[0])
+    plan = plan_shard(Shard((shard_member(member, look),), member.key))
+    return _record(cluster, plan, look)
+
+
+def _record(cluster: CacheCluster, plan: ShardPlan, look: Look) -> Decision:
+    new, texts = node_as_seen(cluster, cluster.nodes[0], look, settled=plan.settled)
+    if plan.settled:
+        new, more = settle(new)
+        texts += more
+    return Decision(
+        stages=plan.stages,
+        puts=(new,) if new != cluster else (),
+        events=tuple(cluster_event(cluster, look, text) for text in texts),
+        recheck_s=recheck_s(look, settled=plan.settled),
+        sentence=plan.sentence,
+    )
+
+
+def settle(cluster: CacheCluster) -> tuple[CacheCluster, list[str]]:
+    """Everything is in place: `available`, and what there is to tell."""
+    texts: list[str] = []
+    if cluster.status is Status.CREATING:
+        texts.append("Cache cluster created")
+        texts += [f"Added cache node {n.node_id} in availability zone {n.zone}" for n in cluster.nodes]
+    elif cluster.status is Status.MODIFYING:
+        texts.append(f"Modification of cache cluster {cluster.id} completed")
+    return replace(cluster, status=Status.AVAILABLE, node_type_before=None), texts
+
+
+def recheck_s(look: Look, *, settled: bool) -> float:
+    if settled:
+        return REST_S
+    return max(min(look.hold_s.values(), default=SOON_S), SOON_S)

@@ -1,0 +1,57 @@
+"""What a planner answers: steps to take now, values to store, events to tell. Pure data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cachekeep.domain.cache_cluster import CacheCluster
+from cachekeep.domain.events import Event
+from cachekeep.domain.nodes import Address, NodeKey, NodeSpec, ObservedNode
+from cachekeep.domain.parameters import Family
+from cachekeep.domain.replication_group import ReplicationGroup
+from cachekeep.domain.steps import Step
+
+# The longest time between two looks at a resource that is at rest; deaths are seen at once, by pidfd.
+REST_S = 10.0
+# How soon to look again while an engine starts, loads or synchronises.
+SOON_S = 0.02
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at the world, for one resource.
+
+    nodes: what was seen, by node. specs: what each node should be. parameter_families: the family of each
+    cluster's parameter group, by cluster id.
+    """
+
+    now: float
+    nodes: Mapping[NodeKey, ObservedNode]
+    specs: Mapping[NodeKey, NodeSpec]
+    parameter_families: Mapping[str, Family]
+    hold_s: Mapping[NodeKey, float] = field(default_factory=dict)
+    """Seconds to wait before a node that keeps dying is started again; absent: none."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """stages: done in order, the steps of one stage side by side; a failure ends the round.
+
+    puts: values to store, each over the value that was planned from. drops: clusters to forget together with
+    their addresses. forget: the resource itself is gone for good. released: addresses to give back.
+    recheck_s: look again after so long even if nothing wakes. sentence: why, for the log.
+    """
+
+    stages: tuple[tuple[Step, ...], ...] = ()
+    puts: tuple[ReplicationGroup | CacheCluster, ...] = ()
+    drops: tuple[CacheCluster, ...] = ()
+    forget: bool = False
+    released: tuple[Address, ...] = ()
+    events: tuple[Event, ...] = ()
+    recheck_s: float = REST_S
+    sentence: str = ""
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        return tuple(step for stage in self.stages for step in stage)

@@ -1,0 +1,93 @@
+"""Maintenance and snapshot windows: reading, checking, choosing a default, and whether one is open. Pure.
+
+Sources: ElastiCache guide, "Managing maintenance" (60 minutes at least, UTC, the 8-hour block per region).
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from datetime import UTC, datetime
+
+from cachekeep.domain.faults import invalid_value
+
+_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_MAINTENANCE = re.compile(r"([a-z]{3}):(\d\d):(\d\d)-([a-z]{3}):(\d\d):(\d\d)\Z")
+_DAILY = re.compile(r"(\d\d):(\d\d)-(\d\d):(\d\d)\Z")
+_DAY_M = 24 * 60
+_WEEK_M = 7 * _DAY_M
+# First hour (UTC) of the 8-hour block in which a region's default windows lie; 22:00 for those not listed.
+_BLOCK_STARTS = {
+    "us-east-1": 3, "us-east-2": 4, "us-west-1": 6, "us-west-2": 6, "ca-central-1": 3, "sa-east-1": 1,
+    "eu-west-1": 22, "eu-west-2": 23, "eu-central-1": 23, "ap-southeast-1": 14, "ap-southeast-2": 12,
+    "ap-northeast-1": 13, "ap-northeast-2": 12,
+}  # fmt: skip
+
+
+def maintenance_window(text: str) -> str:
+    """The window in lower case. Raises InvalidParameterValue unless it is `ddd:hh24:mi-ddd:hh24:mi`, 60 min long."""
+    _, length = _maintenance_minutes(text.lower())
+    if not 60 <= length <= _DAY_M:
+        raise invalid_value(f"The maintenance window {text} must be at least 60 minutes and at most 24 hours long.")
+    return text.lower()
+
+
+def snapshot_window(text: str) -> str:
+    """Raises InvalidParameterValue unless it is `hh24:mi-hh24:mi`, 60 minutes long at least."""
+    found = _DAILY.match(text)
+    if not found:
+        raise invalid_value(f"Invalid snapshot window {text[:40]!r}. Should be specified as a range hh24:mi-hh24:mi.")
+    start, end = _clock(found[1], found[2], text), _clock(found[3], found[4], text)
+    if (end - start) % _DAY_M < 60:
+        raise invalid_value(f"The snapshot window {text} must be at least 60 minutes long.")
+    return text
+
+
+def is_open(window: str, now: float) -> bool:
+    """Whether the weekly window is open at `now` (seconds since 1970)."""
+    start, length = _maintenance_minutes(window)
+    moment = datetime.fromtimestamp(now, UTC)
+    minute = moment.weekday() * _DAY_M + moment.hour * 60 + moment.minute
+    return (minute - start) % _WEEK_M < length
+
+
+def default_maintenance_window(region: str, name: str) -> str:
+    """One hour in the region's block; the same for the same name, so that nothing is random."""
+    number = zlib.crc32(f"{region}/{name}".encode())
+    start = _block_minute(region) + (number % 14) * 30
+    day = (number // 14) % 7
+    first = day * _DAY_M + start
+    return f"{_moment(first)}-{_moment(first + 60)}"
+
+
+def default_snapshot_window(region: str, name: str) -> str:
+    start = (_block_minute(region) + (zlib.crc32(name.encode()) % 14) * 30) % _DAY_M
+    end = (start + 60) % _DAY_M
+    return f"{start // 60:02d}:{start % 60:02d}-{end // 60:02d}:{end % 60:02d}"
+
+
+def _block_minute(region: str) -> int:
+    return _BLOCK_STARTS.get(region, 22) * 60
+
+
+def _moment(minute: int) -> str:
+    minute %= _WEEK_M
+    return f"{_DAYS[minute // _DAY_M]}:{minute % _DAY_M // 60:02d}:{minute % 60:02d}"
+
+
+def _maintenance_minutes(text: str) -> tuple[int, int]:
+    """Start (minutes from Monday 00:00) and length."""
+    found = _MAINTENANCE.match(text)
+    if not found or found[1] not in _DAYS or found[4] not in _DAYS:
+        raise invalid_value(
+            f"Invalid maintenance window {text[:40]!r}. Should be specified as a range ddd:hh24:mi-ddd:hh24:mi."
+        )
+    start = _DAYS.index(found[1]) * _DAY_M + _clock(found[2], found[3], text)
+    end = _DAYS.index(found[4]) * _DAY_M + _clock(found[5], found[6], text)
+    return start, (end - start) % _WEEK_M
+
+
+def _clock(hours: str, minutes: str, text: str) -> int:
+    if int(hours) > 23 or int(minutes) > 59:
+        raise invalid_value(f"Invalid time in the window {text!r}: hours are 00-23, minutes 00-59.")
+    return int(hours) * 60 + int(minutes)

@@ -1,0 +1,142 @@
+"""Settings: from options, environment variables (`CACHEKEEP_*`) and a TOML file (`CACHEKEEP_CONFIG`), in that order."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+_ACCOUNT = re.compile(r"[0-9]{12}\Z")
+_REGION = re.compile(r"[a-z0-9-]{1,32}\Z")
+
+
+class SettingsError(Exception):
+    """A setting that cannot be used; the text names it and says what it must be."""
+
+
+def _default_state_dir() -> Path:
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "cachekeep"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """state_dir: everything that Cachekeep keeps. port: of the API, on 127.0.0.1. access_keys: further accepted
+    pairs (id -> secret) beside the generated one. address_range: loopback network for nodes and endpoints.
+    overcommit: how many times the machine's memory may be promised to nodes. redis_stand_in: let Valkey run where
+    Redis is asked for and none is installed. region: the one that `cachekeep env` prints."""
+
+    state_dir: Path = field(default_factory=_default_state_dir)
+    port: int = 8600
+    account_id: str = "000000000000"
+    access_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    address_range: str = "127.64.0.0/16"
+    overcommit: float = 8.0
+    redis_stand_in: bool = False
+    region: str = "us-east-1"
+    log_level: str = "info"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.port < 65536:
+            raise SettingsError(f"port must be between 1 and 65535, not {self.port}")
+        if not _ACCOUNT.match(self.account_id):
+            raise SettingsError(f"account_id must be 12 digits, not {self.account_id!r}")
+        if not _REGION.match(self.region):
+            raise SettingsError(f"region must be lower-case letters, digits and hyphens, not {self.region!r}")
+        if not 0.1 <= self.overcommit <= 1000:
+            raise SettingsError(f"overcommit must be between 0.1 and 1000, not {self.overcommit:g}")
+        if self.log_level not in ("debug", "info", "warning", "error"):
+            raise SettingsError(f"log_level must be debug, info, warning or error, not {self.log_level!r}")
+        if self.network.num_addresses < 16 or not self.network.is_loopback:
+            raise SettingsError(
+                f"address_range must be a loopback network with at least 16 addresses, not {self.address_range}"
+            )
+
+    @property
+    def network(self) -> ipaddress.IPv4Network:
+        try:
+            return ipaddress.IPv4Network(self.address_range)
+        except ValueError as error:
+            raise SettingsError(f"address_range must be an IPv4 network such as 127.64.0.0/16: {error}") from None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+# Where each setting comes from besides the file; AWS_REGION is what AWS clients use already.
+ENVIRONMENT = {f.name: f"CACHEKEEP_{f.name.upper()}" for f in fields(Settings)}
+
+
+def load(options: Mapping[str, object] | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """Settings from options that are not None, then the environment, then the file, then the defaults.
+
+    Raises SettingsError for anything unknown or out of bounds.
+    """
+    environment = os.environ if environment is None else environment
+    values: dict[str, object] = {}
+    config = environment.get("CACHEKEEP_CONFIG")
+    if config:
+        values |= _from_file(Path(config))
+    for name, variable in ENVIRONMENT.items():
+        if environment.get(variable):
+            values[name] = environment[variable]
+    values |= {name: value for name, value in (options or {}).items() if value is not None}
+    return Settings(**{name: _typed(name, value) for name, value in values.items()})  # type: ignore[arg-type]
+
+
+def _from_file(path: Path) -> dict[str, object]:
+    try:
+        with path.open("rb") as file:
+            values = tomllib.load(file)
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"CACHEKEEP_CONFIG: cannot read {path}: {error}") from None
+    unknown = sorted(set(values) - set(ENVIRONMENT))
+    if unknown:
+        raise SettingsError(f"{path}: unknown settings {', '.join(unknown)}; known are {', '.join(ENVIRONMENT)}")
+    return values
+
+
+def _typed(name: str, value: object) -> object:
+    try:
+        match name:
+            case "state_dir":
+                return Path(str(value)).expanduser().absolute()
+            case "port":
+                return int(str(value))
+            case "overcommit":
+                return float(str(value))
+            case "redis_stand_in":
+                return _boolean(value)
+            case "access_keys":
+                return _access_keys(value)
+            case _:
+                return str(value)
+    except ValueError as error:
+        raise SettingsError(f"{name}: {error}") from None
+
+
+def _boolean(value: object) -> bool:
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if isinstance(value, bool):
+        return value
+    if str(value).lower() not in words:
+        raise ValueError(f"must be true or false, not {value!r}")
+    return words[str(value).lower()]
+
+
+def _access_keys(value: object) -> dict[str, str]:
+    """`id:secret,id:secret`. Errors never repeat a secret."""
+    if isinstance(value, Mapping):
+        return {str(k): str(v) for k, v in value.items()}
+    keys: dict[str, str] = {}
+    for number, pair in enumerate(filter(None, (p.strip() for p in str(value).split(","))), 1):
+        name, colon, secret = pair.partition(":")
+        if not colon or not name or len(secret) < 8:
+            raise ValueError(f"pair {number} must be id:secret with a secret of at least 8 characters")
+        keys[name] = secret
+    return keys

@@ -1,0 +1,228 @@
+"""The store on SQLite: one table for resources of all kinds, one for events, one for claimed addresses.
+
+One writer, WAL, FULL sync: a transaction that has ended survives a power cut. Called from one thread only.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from cachekeep.domain.cache_cluster import CacheCluster
+from cachekeep.domain.events import Event, SourceType
+from cachekeep.domain.nodes import Address
+from cachekeep.domain.parameters import ParameterGroup
+from cachekeep.domain.ports import Conflict, R, Resource, WorldError
+from cachekeep.domain.replication_group import ReplicationGroup
+from cachekeep.domain.subnet_group import SubnetGroup
+from cachekeep.store.ballast import Ballast
+
+log = structlog.get_logger()
+
+SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS resource (
+  kind TEXT NOT NULL, region TEXT NOT NULL, name TEXT NOT NULL, body BLOB NOT NULL,
+  PRIMARY KEY (kind, region, name)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS event (
+  number INTEGER PRIMARY KEY, at REAL NOT NULL, region TEXT NOT NULL, source_type TEXT NOT NULL,
+  source_id TEXT NOT NULL, message TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS event_by_time ON event (region, at);
+CREATE TABLE IF NOT EXISTS address (
+  host TEXT NOT NULL, port INTEGER NOT NULL, owner TEXT NOT NULL, PRIMARY KEY (host, port)) WITHOUT ROWID;
+"""
+
+_KINDS: dict[type[Any], str] = {
+    ReplicationGroup: "replicationgroup",
+    CacheCluster: "cluster",
+    ParameterGroup: "parametergroup",
+    SubnetGroup: "subnetgroup",
+}
+# AWS keeps events for 14 days (ElastiCache guide, "Viewing ElastiCache events").
+EVENTS_KEPT_S = 14 * 86400
+
+
+def _name(resource: Resource) -> str:
+    return resource.name if isinstance(resource, (ParameterGroup, SubnetGroup)) else resource.id
+
+
+class SqliteStore:
+    """Implements domain.ports.Store in one file. Raises WorldError when the file is of a newer Cachekeep."""
+
+    def __init__(self, path: Path) -> None:
+        self._ballast = Ballast(path.with_name("ballast"))
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.touch(mode=0o600)
+        self._db = sqlite3.connect(path, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._encoder = msgspec.json.Encoder()
+        self._decoders = {kind: msgspec.json.Decoder(kind) for kind in _KINDS}
+        self._subscribers: list[Callable[[Sequence[Resource]], None]] = []
+        self._create_schema(path)
+        self._ballast.restore()
+
+    def _create_schema(self, path: Path) -> None:
+        found = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if found > SCHEMA_VERSION:
+            raise WorldError(
+                f"{path} was written by a newer Cachekeep (schema {found}, this one knows {SCHEMA_VERSION}): "
+                "run that version, or choose another state directory"
+            )
+        self._db.executescript(_SCHEMA)
+        self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+    def close(self) -> None:
+        self._db.close()
+
+    def get(self, kind: type[R], region: str, name: str) -> R | None:
+        row = self._db.execute(
+            "SELECT body FROM resource WHERE kind=? AND region=? AND name=?", (_KINDS[kind], region, name)
+        ).fetchone()
+        return None if row is None else self._decoders[kind].decode(row[0])
+
+    def all(self, kind: type[R], region: str | None = None) -> list[R]:
+        rows = self._db.execute(
+            "SELECT body FROM resource WHERE kind=? AND (?2 IS NULL OR region=?2) ORDER BY region, name",
+            (_KINDS[kind], region),
+        )
+        decode = self._decoders[kind].decode
+        return [decode(body) for (body,) in rows]
+
+    def events(
+        self, region: str, *, since: float, until: float, source_type: str | None, source_id: str | None
+    ) -> list[Event]:
+        rows = self._db.execute(
+            "SELECT at, source_type, source_id, message FROM event WHERE region=? AND at>=? AND at<=?"
+            " AND (?4 IS NULL OR source_type=?4) AND (?5 IS NULL OR source_id=?5) ORDER BY at, number",
+            (region, since, until, source_type, source_id),
+        )
+        return [Event(at, region, SourceType(kind), name, message) for at, kind, name, message in rows]
+
+    def subscribe(self, changed: Callable[[Sequence[Resource]], None]) -> None:
+        self._subscribers.append(changed)
+
+    @contextmanager
+    def transaction(self) -> Iterator[SqliteTransaction]:
+        self._db.execute("BEGIN IMMEDIATE")
+        work = SqliteTransaction(self)
+        try:
+            yield work
+        except BaseException:
+            self._rollback()
+            raise
+        self._commit(work)
+        if work.touched:
+            for changed in self._subscribers:
+                changed(work.touched)
+
+    def _commit(self, work: SqliteTransaction) -> None:
+        try:
+            self._db.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            self._rollback()
+            # On a full disk the service must still be able to say so and to delete: the ballast pays for it.
+            if not self._ballast.release():
+                raise WorldError(f"the store cannot be written: {error}; free space on its disk") from error
+            log.warning("disk is full, ballast released", error=str(error))
+            self._db.execute("BEGIN IMMEDIATE")
+            for statement, values in work.written:
+                self._db.execute(statement, values)
+            self._db.execute("COMMIT")
+        else:
+            self._ballast.restore()
+
+    def _rollback(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+
+class SqliteTransaction:
+    """Implements domain.ports.Transaction. Remembers its writes, so that they can be done again."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = store
+        self.touched: list[Resource] = []
+        self.written: list[tuple[str, tuple[object, ...]]] = []
+
+    def _write(self, statement: str, *values: object) -> None:
+        self._store._db.execute(statement, values)
+        self.written.append((statement, values))
+
+    def get(self, kind: type[R], region: str, name: str) -> R | None:
+        return self._store.get(kind, region, name)
+
+    def all(self, kind: type[R], region: str | None = None) -> list[R]:
+        return self._store.all(kind, region)
+
+    def insert(self, resource: Resource) -> None:
+        if self._stored(resource) is not None:
+            raise Conflict(f"{_name(resource)} is there already")
+        self._put(resource)
+
+    def replace(self, old: Resource, new: Resource) -> None:
+        if self._stored(old) != old:
+            raise Conflict(f"{_name(old)} has changed")
+        self._put(new)
+
+    def _stored(self, like: Resource) -> Resource | None:
+        kind: type[Any] = type(like)
+        found: Resource | None = self._store.get(kind, like.region, _name(like))
+        return found
+
+    def _put(self, resource: Resource) -> None:
+        self._write(
+            "INSERT OR REPLACE INTO resource VALUES (?,?,?,?)",
+            _KINDS[type(resource)],
+            resource.region,
+            _name(resource),
+            self._store._encoder.encode(resource),
+        )
+        self.touched.append(resource)
+
+    def delete(self, resource: Resource) -> None:
+        self._write(
+            "DELETE FROM resource WHERE kind=? AND region=? AND name=?",
+            _KINDS[type(resource)],
+            resource.region,
+            _name(resource),
+        )
+        self.touched.append(resource)
+
+    def add_event(self, event: Event) -> None:
+        self._write(
+            "INSERT INTO event (at, region, source_type, source_id, message) VALUES (?,?,?,?,?)",
+            event.at,
+            event.region,
+            event.source_type.value,
+            event.source_id,
+            event.message,
+        )
+        self._write("DELETE FROM event WHERE region=? AND at<?", event.region, event.at - EVENTS_KEPT_S)
+
+    def addresses(self) -> set[Address]:
+        return {Address(host, port) for host, port in self._store._db.execute("SELECT host, port FROM address")}
+
+    def last_claimed(self) -> Address | None:
+        row = self._store._db.execute("SELECT value FROM meta WHERE name='last_address'").fetchone()
+        if row is None:
+            return None
+        host, _, port = row[0].rpartition(":")
+        return Address(host, int(port))
+
+    def claim(self, owner: str, addresses: Sequence[Address]) -> None:
+        for address in addresses:
+            self._write("INSERT INTO address VALUES (?,?,?)", address.host, address.port, owner)
+        if addresses:
+            self._write("INSERT OR REPLACE INTO meta VALUES ('last_address', ?)", str(addresses[-1]))
+
+    def release(self, addresses: Sequence[Address]) -> None:
+        for address in addresses:
+            self._write("DELETE FROM address WHERE host=? AND port=?", address.host, address.port)

