@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import json
 import os
+import resource
 import socket
 import sys
 import time
@@ -33,7 +34,7 @@ from cachekeep.engine.admin import Admin
 from cachekeep.host.installs import MachineCatalogue
 from cachekeep.host.local import LocalHost
 from cachekeep.plan.placement import Machine
-from cachekeep.plan.specs import Catalog
+from cachekeep.plan.specs import Abilities, Catalog
 from cachekeep.settings import Settings
 from cachekeep.status import status_of
 from cachekeep.store.sqlite import SqliteStore
@@ -73,6 +74,14 @@ def catalog() -> Catalog:
         text = f"Default parameter group for {family}{suffix}"
         groups[name] = ParameterGroup("", name, family, text, values, is_default=True)
     return Catalog(data.families(), data.node_types(), groups)
+
+
+def _abilities(catalogue: MachineCatalogue) -> Abilities:
+    return Abilities(
+        # Engines inherit the service's limit and raise themselves to the hard one.
+        open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
+        defrag=frozenset((i.engine, i.version) for i in catalogue.installs() if i.defrag),
+    )
 
 
 def address_pool(settings: Settings) -> AddressPool:
@@ -124,7 +133,9 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     )
     await asyncio.to_thread(adapters.catalogue.installs)
     control = Control(
-        World(store, adapters.host, adapters.admin, adapters.catalogue, services.clock), services.catalog
+        World(store, adapters.host, adapters.admin, adapters.catalogue, services.clock),
+        services.catalog,
+        _abilities(adapters.catalogue),
     )
     keys = {**settings.access_keys, own_key.id: own_key.secret}
     application = http.build(

@@ -38,7 +38,10 @@ def loopback_range() -> Iterator[IPv4Network]:
         with path.open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                mine = path.stat().st_ino == os.fstat(lock.fileno()).st_ino
+            except (BlockingIOError, FileNotFoundError):
+                continue
+            if not mine:  # the last holder deleted the file before it was locked
                 continue
             yield network
             path.unlink(missing_ok=True)

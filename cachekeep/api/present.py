@@ -67,12 +67,10 @@ def replication_group(call: Call, group: ReplicationGroup, members: Mapping[str,
 
 
 def _group_pending(pending: Pending) -> Shape:
-    shape: Shape = {}
-    if pending.node_type is not None:
-        shape["CacheNodeType"] = pending.node_type
-    if pending.automatic_failover is not None:
-        shape["AutomaticFailoverStatus"] = "enabled" if pending.automatic_failover else "disabled"
-    return shape
+    """A pending node type shows on the members only: the group's shape has no place for it."""
+    if pending.automatic_failover is None:
+        return {}
+    return {"AutomaticFailoverStatus": "enabled" if pending.automatic_failover else "disabled"}
 
 
 def _node_group(group: ReplicationGroup, members: list[CacheCluster]) -> Shape:

@@ -27,7 +27,7 @@ from cachekeep.plan.cache_cluster import plan_cluster
 from cachekeep.plan.decision import Decision, Look
 from cachekeep.plan.memcached import plan_memcached
 from cachekeep.plan.replication_group import plan_group
-from cachekeep.plan.specs import Catalog, node_specs
+from cachekeep.plan.specs import Abilities, Catalog, node_specs
 
 log = structlog.get_logger()
 
@@ -51,9 +51,10 @@ class World:
 class Control:
     """Keeps every resource of the store as it is wanted, for as long as `run` runs."""
 
-    def __init__(self, world: World, catalog: Catalog) -> None:
+    def __init__(self, world: World, catalog: Catalog, abilities: Abilities) -> None:
         self._world = world
         self._catalog = catalog
+        self._abilities = abilities
         self._attempts = Attempts()
         self._observer = Observer(world.host, world.admin, self._attempts, self._node_died)
         self._actor = Actor(world.host, world.admin, world.catalogue, self._attempts)
@@ -105,7 +106,7 @@ class Control:
             for cluster in self._world.store.all(CacheCluster)
             for key in (*(cluster.key(n) for n in cluster.nodes), cluster.discovery_key)
         }
-        for key in self._world.host.keys():
+        for key in self._world.host.nodes():
             if key not in known:
                 log.warning("removing a node that belongs to nothing", node=str(key))
                 await self._world.host.stop(key, grace_s=SWEEP_GRACE_S)
@@ -142,7 +143,7 @@ class Control:
         if group is None and not clusters:
             return None
         parameter_groups = {c.parameter_group: self._parameter_group(c) for c in clusters}
-        specs = node_specs(clusters, parameter_groups, self._catalog)
+        specs = node_specs(clusters, parameter_groups, self._catalog, self._abilities)
         nodes = await self._observer.look(specs)
         self.seen.update(nodes)
         look = Look(

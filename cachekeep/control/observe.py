@@ -42,15 +42,18 @@ class Observer:
         process = self._host.find(key)
         self._watch(key, process)
         facts = None
+        listening = False
         if process is None:
             if self._attempts.unproved(key):
                 self._attempts.failed(key, tuple(self._host.log_tail(key, LOG_LINES)))
         elif spec.program is ProgramKind.ENGINE:
             facts = await self._facts(spec)
-            # It may have died, and another may have its pid or its address, while it was being asked.
-            if self._host.find(key) != process:
-                return await self._look_at(spec)
-        if facts is not None or (process is not None and spec.program is ProgramKind.DISCOVERY):
+        else:
+            listening = await self._admin.takes_connections(spec.address)
+        # It may have died, and another may have its pid or its address, while it was being asked.
+        if process is not None and self._host.find(key) != process:
+            return await self._look_at(spec)
+        if facts is not None or listening:
             self._attempts.answered(key)
         saved = self._host.is_saved(key)
         if saved and facts is not None and not facts.loading:
@@ -64,6 +67,7 @@ class Observer:
             failures=self._attempts.failures(key),
             log_tail=self._attempts.words(key),
             started_with=self._host.started_with(key) if process is not None else None,
+            listening=listening,
             announced=self._host.discovery_members(key) if spec.program is ProgramKind.DISCOVERY else None,
         )
 

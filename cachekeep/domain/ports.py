@@ -82,7 +82,7 @@ class Host(Protocol):
         """Delete the node's folder; refuses with WorldError while its process lives."""
         ...
 
-    def keys(self) -> list[NodeKey]:
+    def nodes(self) -> list[NodeKey]:
         """All nodes that have a folder here."""
         ...
 
@@ -108,6 +108,10 @@ class EngineAdmin(Protocol):
 
     async def facts(self, engine: Engine, address: Address, settings: Collection[str]) -> NodeFacts:
         """One look. settings: the configuration directives to read back (Valkey and Redis only)."""
+        ...
+
+    async def takes_connections(self, address: Address) -> bool:
+        """Somebody listens there."""
         ...
 
     async def follow(self, address: Address, primary: Address) -> None: ...

@@ -24,8 +24,10 @@ from cachekeep.engine.wire import Wire
 
 _BIND_DEADLINE_S = 1.0
 _BIND_RETRY_S = 0.01
-# From this version on CONFIG GET takes several names and CONFIG SET several values, all or nothing.
-_CONFIG_TAKES_MANY = 7
+# From this version on CONFIG GET takes several names, CONFIG SET several values (all or nothing) and INFO
+# several sections.
+_TAKES_MANY = 7
+_SECTIONS = ("server", "clients", "memory", "persistence", "replication", "keyspace")
 
 
 class Admin:
@@ -46,13 +48,23 @@ class Admin:
             stats, running = await memcached.stats(wire)
             return facts_of_memcached(stats, running, settings)
         names = ["bind", *sorted(set(settings) - {"bind"})]
-        asked = (
-            [("CONFIG", "GET", *names)] if wire.major >= _CONFIG_TAKES_MANY else [("CONFIG", "GET", n) for n in names]
-        )
-        text, *pairs = await must(wire, ("INFO",), *asked)
+        if wire.major >= _TAKES_MANY:
+            commands = [("INFO", *_SECTIONS), ("CONFIG", "GET", *names)]
+        else:  # or not known yet
+            commands = [("INFO",), *(("CONFIG", "GET", name) for name in names)]
+        text, *pairs = await must(wire, *commands)
         info = parse_info(text)
         wire.major = _major(info)
         return facts_of_engine(info, _config(pairs))
+
+    async def takes_connections(self, address: Address) -> bool:
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                _, writer = await asyncio.open_connection(address.host, address.port)
+        except (OSError, TimeoutError):
+            return False
+        writer.close()
+        return True
 
     async def follow(self, address: Address, primary: Address) -> None:
         await must(self._wire(address), ("REPLICAOF", primary.host, str(primary.port)))
@@ -83,7 +95,7 @@ class Admin:
             return
         if not wire.major:
             wire.major = _major(parse_info((await must(wire, ("INFO", "server")))[0]))
-        if wire.major >= _CONFIG_TAKES_MANY:
+        if wire.major >= _TAKES_MANY:
             await must(wire, ("CONFIG", "SET", *(word for pair in pairs for word in pair)))
             return
         for done, (name, value) in enumerate(pairs):

@@ -59,7 +59,7 @@ def _identity(spec: NodeSpec, folder: Path, version: EngineVersion) -> dict[str,
     identity = {
         "bind": host,
         "port": port,
-        # Without these two a primary sees every replica of this machine as 127.0.0.1.
+        # Without these a primary sees every replica of this machine as 127.0.0.1.
         "replica-announce-ip": host,
         "replica-announce-port": port,
         "dir": str(folder),
@@ -71,7 +71,9 @@ def _identity(spec: NodeSpec, folder: Path, version: EngineVersion) -> dict[str,
         # Otherwise the engine overwrites its arguments and environment, and with it our mark.
         "set-proc-title": "no",
     }
-    if version.major >= 7:
+    if version.numbers >= (7, 2):
+        # 6.2 does not know it. In 7.0 protected mode takes only 127.0.0.1 itself for local and would refuse a
+        # replica that calls from 127.64.0.7 ("-DENIED"); the announced address has to do there.
         identity["bind-source-addr"] = host
     return identity
 

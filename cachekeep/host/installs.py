@@ -155,6 +155,7 @@ def probe(candidate: Candidate) -> EngineInstall | BrokenProgram:
             tls=_can_tls(program, engine),
             cluster=engine.speaks_resp,
             modules=engine.speaks_resp,
+            defrag="malloc=jemalloc" in banner,
         )
     except subprocess.TimeoutExpired:
         return BrokenProgram(program, candidate.found_in, f"did not end within {PROBE_DEADLINE_S:g} s of a probe")

@@ -229,7 +229,7 @@ class LocalHost:
                 folder.parent.rmdir()
                 folder.parent.parent.rmdir()
 
-    def keys(self) -> list[NodeKey]:
+    def nodes(self) -> list[NodeKey]:
         return files.keys_below(self._root)
 
     def started_with(self, key: NodeKey) -> Mapping[str, str] | None:
@@ -258,7 +258,7 @@ class LocalHost:
     def stray_processes(self) -> list[StrayProcess]:
         """Processes with our mark that run below root for no node: the folder was deleted, or another process of
         the same node is the known one. Walks over all processes of the machine."""
-        known = {p.pid for p in map(self.find, self.keys()) if p is not None}
+        known = {p.pid for p in map(self.find, self.nodes()) if p is not None}
         return [
             StrayProcess(found.seen.process, found.mark, found.folder)
             for found in inhabitants(self._root)

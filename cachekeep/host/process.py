@@ -76,7 +76,7 @@ if sys.platform == "linux":
         return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
 
 else:
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     def look(pid: int) -> Look | None:
         """Return what is seen of pid now, or None when no such process exists."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import pwd
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from cachekeep.host.folder import append_to, write_json, write_whole
 from cachekeep.host.process import MARK, look
 
 # Children belong to this Python process, whichever LocalHost started them: only their parent can reap them.
-_children: dict[int, subprocess.Popen[bytes]] = {}
+_children: set[int] = set()
 
 
 def prepare(spec: NodeSpec, install: EngineInstall | None, folder: Path) -> list[str]:
@@ -73,7 +74,10 @@ def spawn(key: NodeKey, command: Sequence[str], folder: Path) -> Process:
         )
     finally:
         os.close(log)
-    _children[child.pid] = child
+    # Popen is done with it: it would complain of a child that outlives it, and outliving is the point.
+    child.returncode = 0
+    _reap_all()
+    _children.add(child.pid)
     seen = look(child.pid)
     # Our own child keeps its number until it is reaped, so it is always seen.
     return seen.process if seen is not None else Process(child.pid, started="")
@@ -81,13 +85,27 @@ def spawn(key: NodeKey, command: Sequence[str], folder: Path) -> Process:
 
 def kill_child(process: Process) -> None:
     """End a child that was just started, and reap it."""
-    child = _children.pop(process.pid)
-    child.kill()
-    child.wait()
+    os.kill(process.pid, signal.SIGKILL)
+    os.waitpid(process.pid, 0)
+    _children.discard(process.pid)
 
 
 def reap(process: Process) -> None:
     """Let an ended child go. No effect on what still runs or was started by an earlier service."""
-    child = _children.get(process.pid)
-    if child is not None and child.poll() is not None:
-        _children.pop(process.pid, None)
+    if process.pid in _children:
+        _reap(process.pid)
+
+
+def _reap_all() -> None:
+    """Let go of ended children that nobody has asked for since."""
+    for pid in list(_children):
+        _reap(pid)
+
+
+def _reap(pid: int) -> None:
+    try:
+        ended = os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:  # another thread was faster
+        ended = True
+    if ended:
+        _children.discard(pid)

@@ -68,6 +68,8 @@ def _keep(cluster: CacheCluster, look: Look) -> Decision:
             _leave(cluster, node, seen, steps, removed)
         else:
             _stay(cluster, node, seen, look, steps, waiting)
+    if cluster.configuration_endpoint is not None and not look.nodes.get(cluster.discovery_key, NOTHING_SEEN).listening:
+        waiting.append("cfg")
     stages: tuple[tuple[Step, ...], ...] = (tuple(steps),) if steps else ()
     return _record(cluster, look, (*_responder(cluster, look), *stages), waiting, removed)
 

@@ -62,12 +62,10 @@ def parameter_drift(member: StoredMember, look: Look) -> Drift:
     family = look.parameter_families[member.cluster.id]
     wanted = look.specs[member.key].config
     if not member.cluster.engine.speaks_resp:
-        started = seen.started_with
-        changed = {} if started is None else {k: v for k, v in wanted.items() if started.get(k) != v}
-        gone = {} if started is None else {k: "" for k in started if k not in wanted}
-        return Drift(live={}, restart={**changed, **gone})
+        running = seen.started_with
+        return Drift() if running is None else drift(wanted, running, family)
     if seen.facts is None or seen.facts.loading:
-        return Drift(live={}, restart={})
+        return Drift()
     return drift(wanted, seen.facts.config, family)
 
 

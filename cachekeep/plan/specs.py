@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from cachekeep.domain.cache_cluster import CacheCluster
-from cachekeep.domain.engine import Engine
+from cachekeep.domain.engine import Engine, EngineVersion
 from cachekeep.domain.nodes import NodeKey, NodeSpec, ProgramKind
 from cachekeep.domain.parameters import Family, NodeType, ParameterGroup
 from cachekeep.plan.parameters import engine_config
@@ -21,8 +21,19 @@ class Catalog:
     default_groups: Mapping[str, ParameterGroup]
 
 
+@dataclass(frozen=True)
+class Abilities:
+    """What decides about a node's configuration beside its parameters.
+
+    open_files: how many files a process of this machine may open. defrag: the engine versions that can.
+    """
+
+    open_files: int | None = None
+    defrag: frozenset[tuple[Engine, EngineVersion]] = frozenset()
+
+
 def node_specs(
-    clusters: Iterable[CacheCluster], groups: Mapping[str, ParameterGroup], catalog: Catalog
+    clusters: Iterable[CacheCluster], groups: Mapping[str, ParameterGroup], catalog: Catalog, abilities: Abilities
 ) -> dict[NodeKey, NodeSpec]:
     """The spec of every node of these clusters, discovery responders included.
 
@@ -34,7 +45,15 @@ def node_specs(
         group = groups[cluster.parameter_group]
         family = catalog.families[group.family]
         node_type = catalog.node_types[cluster.node_type]
-        config = engine_config(family, group.values, node_type, engine, version)
+        config = engine_config(
+            family,
+            group.values,
+            node_type,
+            engine,
+            version,
+            can_defrag=(engine, version) in abilities.defrag,
+            open_files=abilities.open_files,
+        )
         for node in cluster.nodes:
             key = cluster.key(node)
             specs[key] = NodeSpec(key, engine, version, node.address, config)

@@ -71,11 +71,15 @@ def test_replica_follows_catches_up_and_is_promoted(
 
         async def in_sync() -> bool:
             primary, replica = await admin.facts(engine, first, []), await admin.facts(engine, second, [])
-            return replica.link_up and replica.offset == primary.offset > 0
+            return replica.link_up and replica.keys == primary.keys and replica.offset == primary.offset
 
         await eventually(in_sync)
+        with connect(first.host, first.port) as link:
+            assert say(link, "SET", "b", "2") == b"+OK\r\n"
+        await eventually(in_sync)
+        assert (await admin.facts(engine, first, [])).offset > 0
         replica = await admin.facts(engine, second, [])
-        assert (replica.role, replica.primary, replica.keys) == (Role.REPLICA, first, 1)
+        assert (replica.role, replica.primary, replica.keys) == (Role.REPLICA, first, 2)
         with connect(first.host, first.port) as link:
             assert f"ip={second.host},port={second.port}".encode() in say(link, "INFO", "replication")
 

@@ -71,13 +71,13 @@ def test_every_installed_engine_starts_is_found_and_stops(
         facts = await eventually(lambda: admin.facts(install.engine, address, []))
         assert facts.version == str(install.version)  # type: ignore[attr-defined]
         assert host.find(key) == process
-        assert host.keys() == [key]
+        assert host.nodes() == [key]
         await admin.close()
         await host.stop(key, grace_s=5)
         assert host.find(key) is None
         assert look(process.pid) is None, "an ended child is reaped"
         await host.remove(key)
-        assert host.keys() == []
+        assert host.nodes() == []
 
     for number, install in enumerate(catalogue.installs()):
         asyncio.run(run(number, install))
@@ -224,11 +224,12 @@ def test_saved_data_is_loaded_and_without_keep_data_removed(
         await host.start(spec_of(valkey, address), valkey, keep_data=False)
         await eventually(lambda: answers(address))
         command(address, "SET", "a", "1")
-        assert not host.is_saved(KEY)
-        admin = Admin()
-        await admin.shutdown_saving(address)
-        await eventually(lambda: host.find(KEY) is None)
+        command(address, "SAVE")
+        os.utime(node_folder(nodes_root) / "dump.rdb", (1, 1))
         host.mark_saved(KEY, True)
+        assert not host.is_saved(KEY), "the data file is older than the mark"
+        await Admin().shutdown_saving(address)
+        await eventually(lambda: host.find(KEY) is None)
         assert host.is_saved(KEY)
         await host.start(spec_of(valkey, address), valkey, keep_data=True)
         await eventually(lambda: answers(address))
@@ -399,8 +400,13 @@ def test_second_watch_of_a_process_replaces_the_first(
         process = await host.start(spec_of(valkey, fresh_address()), valkey, keep_data=False)
         calls: list[str] = []
         ended = asyncio.Event()
+
+        def second() -> None:
+            calls.append("second")
+            ended.set()
+
         host.watch(KEY, process, lambda: calls.append("first"))
-        host.watch(KEY, process, lambda: (calls.append("second"), ended.set())[1])
+        host.watch(KEY, process, second)
         os.kill(process.pid, signal.SIGKILL)
         await asyncio.wait_for(ended.wait(), 5)
         assert calls == ["second"]

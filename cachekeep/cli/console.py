@@ -1,0 +1,28 @@
+"""Where commands print: tables and sentences to stdout, notes and errors to stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from rich.console import Console
+
+# For pipes and files, which have no width: wide enough that no address is cut.
+_WIDTH_WITHOUT_TERMINAL = 180
+
+
+def console(*, stderr: bool = False) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() or os.environ.get("COLUMNS") else _WIDTH_WITHOUT_TERMINAL
+    return Console(file=stream, width=width, highlight=False)
+
+
+def in_bytes(size: float | None) -> str:
+    """A size for people: `1.5 GiB`; `-` for None."""
+    if size is None:
+        return "-"
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit in ("B", "KiB") else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"

@@ -1,0 +1,121 @@
+"""The data plane outlives the control plane: kill -9 of the service, re-adoption, unfinished work."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from .conftest import (
+    Service,
+    connect,
+    gone,
+    group_status,
+    is_running,
+    messages,
+    wait_for,
+)
+
+
+def create(ec: Any, name: str = "demo", count: int = 3) -> dict[str, Any]:
+    ec.create_replication_group(
+        ReplicationGroupId=name,
+        ReplicationGroupDescription="x",
+        NumCacheClusters=count,
+        AutomaticFailoverEnabled=count > 1,
+    )
+    wait_for(lambda: group_status(ec, name) == "available")
+    group = ec.describe_replication_groups(ReplicationGroupId=name)["ReplicationGroups"][0]
+    return dict(group["NodeGroups"][0])
+
+
+def test_engines_serve_on_and_are_adopted_again(new_service: Callable[..., Service]) -> None:
+    service = new_service().start()
+    shard = create(service.client())
+    writer, reader = connect(shard["PrimaryEndpoint"]), connect(shard["ReaderEndpoint"])
+    writer.set("a", "1")
+    writer_id, engines = writer.client_id(), service.engines()
+    service.kill()
+    assert service.engines() == engines
+    writer.set("a", "2")
+    assert writer.wait(2, 5000) == 2
+    assert reader.get("a") == "2"
+    service.start()
+    ec = service.client()
+    after = ec.describe_replication_groups(ReplicationGroupId="demo")["ReplicationGroups"][0]
+    assert after["Status"] == "available"
+    assert after["NodeGroups"][0] == shard
+    # A round of control is over when a change that is asked for now is done.
+    ec.modify_replication_group(ReplicationGroupId="demo", CacheNodeType="cache.t4g.small", ApplyImmediately=True)
+    wait_for(lambda: group_status(ec, "demo") == "available")
+    assert service.engines() == engines
+    assert writer.client_id() == writer_id
+    ec.delete_replication_group(ReplicationGroupId="demo")
+    wait_for(lambda: gone(ec, "group", "demo"))
+    assert not service.engines()
+    assert not any(is_running(pid) for pid in engines)
+
+
+def test_a_primary_that_died_meanwhile_is_replaced_at_the_next_start(new_service: Callable[..., Service]) -> None:
+    service = new_service().start()
+    shard = create(service.client())
+    writer = connect(shard["PrimaryEndpoint"])
+    writer.set("a", "1")
+    assert writer.wait(2, 5000) == 2
+    service.kill()
+    (primary,) = service.engines("demo-001")
+    os.kill(primary, signal.SIGKILL)
+    service.start()
+    ec = service.client()
+    wait_for(lambda: any("Failover from primary node demo-001" in t for t in messages(ec, "replication-group", "demo")))
+    wait_for(lambda: messages(ec, "cache-cluster", "demo-001")[-1] == "Finished recovery for cache nodes 0001")
+    writer = connect(shard["PrimaryEndpoint"])
+    assert writer.get("a") == "1"
+    assert writer.role()[0] == "master"
+    assert connect(shard["ReaderEndpoint"]).get("a") == "1"
+
+
+def test_what_was_begun_is_finished_after_a_kill(new_service: Callable[..., Service]) -> None:
+    """Killed right after a create and right after a delete were accepted."""
+    service = new_service().start()
+    ec = service.client()
+    create(ec, "old", 2)
+    old = service.engines()
+    ec.create_replication_group(ReplicationGroupId="new", ReplicationGroupDescription="x", NumCacheClusters=3)
+    ec.delete_replication_group(ReplicationGroupId="old")
+    service.kill()
+    service.start()
+    ec = service.client()
+    wait_for(lambda: group_status(ec, "new") == "available")
+    wait_for(lambda: gone(ec, "group", "old"))
+    assert not any(is_running(pid) for pid in old)
+    assert len(service.engines()) == 3
+    assert not list(service.nodes_root.glob("*/old-*"))
+
+
+def test_processes_and_folders_that_belong_to_nothing_go_at_the_start(new_service: Callable[..., Service]) -> None:
+    service = new_service().start()
+    ec = service.client()
+    create(ec, "demo", 1)
+    (pid,) = service.engines()
+    service.kill()
+    # The store is lost, the engine is not: what nobody wants any more must not run for ever.
+    for file in service.state_dir.glob("store.sqlite*"):
+        file.unlink()
+    service.start()
+    wait_for(lambda: not service.engines())
+    wait_for(lambda: not list(service.nodes_root.glob("*/*")))
+    assert not is_running(pid)
+
+
+def test_endpoints_stay_the_same_for_the_life_of_a_group(new_service: Callable[..., Service]) -> None:
+    service = new_service().start()
+    first = create(service.client(), "one", 2)
+    service.stop()
+    service.start()
+    ec = service.client()
+    create(ec, "two", 1)
+    again = ec.describe_replication_groups(ReplicationGroupId="one")["ReplicationGroups"][0]["NodeGroups"][0]
+    assert again["PrimaryEndpoint"] == first["PrimaryEndpoint"]
+    assert again["ReaderEndpoint"] == first["ReaderEndpoint"]
