@@ -86,6 +86,8 @@ def _abilities(catalogue: MachineCatalogue) -> Abilities:
 
 def address_pool(settings: Settings) -> AddressPool:
     """Loopback addresses where they can be used, else ports of 127.0.0.1 (`doctor` says which)."""
+    if settings.uses_ports:
+        return PortPool()
     why = loopback_usable(settings.network)
     if why is None:
         return LoopbackPool(settings.network)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 _ACCOUNT = re.compile(r"[0-9]{12}\Z")
+# The address_range that asks for ports of 127.0.0.1 instead of addresses.
+PORTS = "ports"
 _REGION = re.compile(r"[a-z0-9-]{1,32}\Z")
 
 
@@ -26,7 +28,8 @@ def _default_state_dir() -> Path:
 @dataclass(frozen=True)
 class Settings:
     """state_dir: everything that Cachekeep keeps. port: of the API, on 127.0.0.1. access_keys: further accepted
-    pairs (id -> secret) beside the generated one. address_range: loopback network for nodes and endpoints.
+    pairs (id -> secret) beside the generated one. address_range: loopback network for nodes and endpoints, or
+    `ports` for 127.0.0.1 with a port for each node (then endpoints are the addresses of the nodes in that role).
     overcommit: how many times the machine's memory may be promised to nodes. redis_stand_in: let Valkey run where
     Redis is asked for and none is installed. region: the one that `cachekeep env` prints."""
 
@@ -51,15 +54,20 @@ class Settings:
             raise SettingsError(f"overcommit must be between 0.1 and 1000, not {self.overcommit:g}")
         if self.log_level not in ("debug", "info", "warning", "error"):
             raise SettingsError(f"log_level must be debug, info, warning or error, not {self.log_level!r}")
-        if self.network.num_addresses < 16 or not self.network.is_loopback:
+        if not self.uses_ports and (self.network.num_addresses < 16 or not self.network.is_loopback):
             raise SettingsError(
                 f"address_range must be a loopback network with at least 16 addresses, not {self.address_range}"
             )
 
     @property
+    def uses_ports(self) -> bool:
+        return self.address_range == PORTS
+
+    @property
     def network(self) -> ipaddress.IPv4Network:
+        """The range; 127.0.0.0/8 where ports are used."""
         try:
-            return ipaddress.IPv4Network(self.address_range)
+            return ipaddress.IPv4Network("127.0.0.0/8" if self.uses_ports else self.address_range)
         except ValueError as error:
             raise SettingsError(f"address_range must be an IPv4 network such as 127.64.0.0/16: {error}") from None
 

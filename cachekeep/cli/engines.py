@@ -1,0 +1,101 @@
+"""The engines of an installation, seen without its service: what runs, and in which role. Called by status and down."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from cachekeep.domain.cache_cluster import CacheCluster
+from cachekeep.domain.engine import Engine
+from cachekeep.domain.nodes import Address, NodeFacts, NodeKey, Process, ProgramKind
+from cachekeep.domain.ports import WorldError
+from cachekeep.domain.replication_group import ReplicationGroup
+from cachekeep.engine.admin import Admin
+from cachekeep.host.folder import folder_of, read_json
+from cachekeep.host.local import LocalHost
+from cachekeep.store.sqlite import SqliteStore
+
+NODES_FOLDER = "nodes"
+STORE_FILE = "store.sqlite"
+LOADING_DEADLINE_S = 60.0
+_LOADING_POLL_S = 0.1
+
+
+@dataclass(frozen=True)
+class RunningNode:
+    """One living process of the installation, as node.json describes it. facts: None when it does not answer."""
+
+    key: NodeKey
+    process: Process
+    program: ProgramKind
+    engine: Engine
+    version: str
+    address: Address | None
+    facts: NodeFacts | None = None
+
+
+def running_nodes(host: LocalHost, state_dir: Path) -> list[RunningNode]:
+    """Every node whose process lives, by key; not asked anything yet."""
+    nodes = []
+    for key in host.nodes():
+        process = host.find(key)
+        if process is None:
+            continue
+        record = read_json(folder_of(state_dir / NODES_FOLDER, key) / "node.json")
+        address, colon, port = str(record.get("address", "")).rpartition(":")
+        nodes.append(
+            RunningNode(
+                key,
+                process,
+                ProgramKind(record.get("program", ProgramKind.ENGINE)),
+                Engine(record.get("engine", Engine.VALKEY)),
+                str(record.get("version", "")),
+                Address(address, int(port)) if colon else None,
+            )
+        )
+    return nodes
+
+
+async def facts_of(admin: Admin, node: RunningNode, loading_deadline_s: float = 0.0) -> NodeFacts | None:
+    """What the node says of itself; None when it does not answer, or still loads its data after the deadline."""
+    if node.program is not ProgramKind.ENGINE or node.address is None:
+        return None
+    deadline = asyncio.get_running_loop().time() + loading_deadline_s
+    try:
+        facts = await admin.facts(node.engine, node.address, ())
+        while facts.loading and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(_LOADING_POLL_S)
+            facts = await admin.facts(node.engine, node.address, ())
+    except WorldError:
+        return None
+    return None if facts.loading and loading_deadline_s else facts
+
+
+def primaries_of_record(state_dir: Path) -> Mapping[NodeKey, NodeKey]:
+    """For every member of a replication group, the member that the next start takes for the primary.
+
+    Nothing for clusters of their own, and nothing at all when there is no store or it cannot be read.
+    """
+    path = state_dir / STORE_FILE
+    if not path.exists():
+        return {}
+    try:
+        store = SqliteStore(path)
+        try:
+            groups = {(g.region, g.id): g for g in store.all(ReplicationGroup)}
+            clusters = store.all(CacheCluster)
+        finally:
+            store.close()
+    except (WorldError, sqlite3.Error, msgspec.MsgspecError, OSError):
+        return {}
+    found = {}
+    for cluster in clusters:
+        group = groups.get((cluster.region, cluster.replication_group_id or ""))
+        if group is not None:
+            found[NodeKey(cluster.region, cluster.id)] = NodeKey(group.region, group.primary_id)
+    return found
