@@ -110,8 +110,7 @@ def rooms() -> str:
         "| room | imports from |",
         "|---|---|",
     ]
-    for room in sorted(held):
-        lines.append(f"| {room} | {', '.join(sorted(doors[room])) or 'nothing'} |")
+    lines += [f"| {room} | {', '.join(sorted(doors[room])) or 'nothing'} |" for room in sorted(held)]
     for room in sorted(held):
         lines += ["", f"## {room}", ""]
         lines += [f"- `{p.relative_to(ROOT)}`: {first_sentence(p)}" for p in held[room]]

@@ -1,31 +1,122 @@
-"""The `cachekeep` command."""
+"""The `cachekeep` command: what there is to call, and how a call that cannot be carried out ends."""
 
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
+from rich.console import Console
 
-from cachekeep.app import StartError
-from cachekeep.app import serve as run_service
-from cachekeep.settings import SettingsError, load
+from cachekeep import __version__
+from cachekeep.cli import options
+from cachekeep.cli.doctor import doctor
+from cachekeep.cli.down import down
+from cachekeep.cli.env import env
+from cachekeep.cli.refusal import MISUSE, Refused
+from cachekeep.cli.status import status
+from cachekeep.cli.up import up
+from cachekeep.credentials import CredentialsError
+from cachekeep.domain.ports import WorldError
+from cachekeep.settings import SettingsError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+_EXAMPLES = """[bold]Examples[/bold]
+
+  cachekeep up --demo             [dim]# start, with a Valkey primary and a replica to try[/dim]
+
+  eval "$(cachekeep env)"         [dim]# point boto3, the AWS CLI, Terraform of this shell at it[/dim]
+
+  aws elasticache describe-replication-groups
+
+  cachekeep status                [dim]# what runs, where, with how much memory[/dim]
+
+  cachekeep down                  [dim]# stop everything; the keys are back with the next up[/dim]
+
+[bold]Settings[/bold] are options, environment variables and a TOML file, in that order:
+
+  --port 8601   CACHEKEEP_PORT=8601   port = 8601 [dim]in the file that CACHEKEEP_CONFIG names[/dim]
+
+  CACHEKEEP_ACCESS_KEYS=id:secret,...   [dim]further accepted keys; secrets are never options[/dim]
+"""
+
+app = typer.Typer(
+    name="cachekeep",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    epilog=_EXAMPLES,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"cachekeep {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
-def root() -> None:
-    """Cachekeep: the ElastiCache you own."""
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """The ElastiCache you own: real Valkey, Redis and Memcached engines behind the AWS ElastiCache API."""
 
 
-@app.command()
-def serve() -> None:
-    """Run the service in the foreground."""
+def serve(
+    state_dir: options.StateDir = None,
+    port: options.Port = None,
+    account_id: options.AccountId = None,
+    address_range: options.AddressRange = None,
+    overcommit: options.Overcommit = None,
+    redis_stand_in: options.RedisStandIn = None,
+    log_level: options.LogLevel = None,
+) -> None:
+    """Run the service in the foreground, for systemd and the like; log on stderr.
+
+    SIGINT or SIGTERM ends it. Engines run on, and the next start adopts them.
+    """
+    settings = options.settings_from(
+        state_dir=state_dir,
+        port=port,
+        account_id=account_id,
+        address_range=address_range,
+        overcommit=overcommit,
+        redis_stand_in=redis_stand_in,
+        log_level=log_level,
+    )
+    # Imported late: the other commands answer in half the time without it.
+    from cachekeep import app as service
+
     try:
-        run_service(load())
-    except (SettingsError, StartError) as error:
-        sys.exit(f"cachekeep: {error}")
+        service.serve(settings)
+    except service.StartError as error:
+        raise Refused(str(error)) from error
 
 
-def main() -> None:
-    app()
+RUN, LOOK = "Run", "Look and use"
+app.command(rich_help_panel=RUN, short_help="Start the service in the background; --demo makes a group to try.")(up)
+app.command(rich_help_panel=RUN, short_help="Stop service and engines; the data stays.")(down)
+app.command(rich_help_panel=RUN, short_help="Run the service in the foreground.")(serve)
+app.command(rich_help_panel=LOOK, short_help="Show service, groups, nodes, roles, memory, endpoints.")(status)
+app.command(rich_help_panel=LOOK, short_help="Print the export lines for AWS clients.")(env)
+app.command(rich_help_panel=LOOK, short_help="Check engines, addresses, ports, disk and limits.")(doctor)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command and exit. What went wrong is one sentence on stderr, never a traceback."""
+    try:
+        app(arguments)
+    except Refused as refused:
+        _end(str(refused), refused.code)
+    except (SettingsError, CredentialsError) as error:
+        _end(str(error), MISUSE)
+    except WorldError as error:
+        _end(str(error), 1)
+
+
+def _end(text: str, code: int) -> None:
+    Console(stderr=True, highlight=False).print(f"cachekeep: {text}", style="red", markup=False, soft_wrap=True)
+    sys.exit(code)

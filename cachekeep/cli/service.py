@@ -200,3 +200,9 @@ def stop_service(service: ServiceProcess) -> bool:
         if not service.alive:
             return number is signal.SIGTERM
     raise Refused(f"the service (pid {service.pid}) does not end, not even by SIGKILL: the kernel holds it", 1)
+
+
+def announced_url(state_dir: Path) -> str | None:
+    """Where the running service listens; None when none runs, or it has not said so yet."""
+    announced = _announced(state_dir)
+    return announced.url if announced is not None and announced.alive else None
