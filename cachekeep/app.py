@@ -8,12 +8,12 @@ import json
 import os
 import resource
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO, cast
 
 import psutil
 import structlog
@@ -33,6 +33,7 @@ from cachekeep.endpoint.addresses import LoopbackPool, PortPool, loopback_usable
 from cachekeep.engine.admin import Admin
 from cachekeep.host.installs import MachineCatalogue
 from cachekeep.host.local import LocalHost
+from cachekeep.log_stream import LogStream
 from cachekeep.plan.placement import Machine
 from cachekeep.plan.specs import Abilities, Catalog
 from cachekeep.settings import Settings
@@ -42,6 +43,7 @@ from cachekeep.store.sqlite import SqliteStore
 log = structlog.get_logger()
 
 SERVICE_FILE = "service.json"
+STORE_FILE = "store.sqlite"
 SHUTDOWN_S = 5
 
 
@@ -113,12 +115,20 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     state = settings.state_dir
     try:
         own_key = credentials.load_or_create(state)
-        store = SqliteStore(state / "store.sqlite")
+        store = SqliteStore(state / STORE_FILE)
     except (credentials.CredentialsError, WorldError, OSError) as error:
         raise StartError(str(error)) from error
+    host = LocalHost(state / "nodes")
+    if store.is_new and host.nodes():
+        store.close()
+        (state / STORE_FILE).unlink()
+        raise StartError(
+            f"{state / 'nodes'} holds nodes, but the store that wanted them ({STORE_FILE}) is gone: put it back, or "
+            "end and delete them with `cachekeep down --delete-data`"
+        )
     adapters = Adapters(
         store,
-        LocalHost(state / "nodes"),
+        host,
         Admin(),
         MachineCatalogue(redis_from_valkey=settings.redis_stand_in),
         address_pool(settings),
@@ -229,7 +239,7 @@ def _configure_log(settings: Settings) -> None:
             structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"]),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(levels[settings.log_level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, LogStream())),
         cache_logger_on_first_use=True,
     )
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from string import ascii_lowercase
 
 from cachekeep.api.context import Call
 from cachekeep.data.load import family_of
 from cachekeep.domain.cache_cluster import CacheCluster, Upkeep
 from cachekeep.domain.engine import Engine, EngineVersion
 from cachekeep.domain.faults import Fault, invalid_combination, invalid_value, not_available_yet
-from cachekeep.domain.parameters import NodeType, ParameterGroup
+from cachekeep.domain.parameters import Family, NodeType, ParameterGroup
 from cachekeep.domain.subnet_group import SubnetGroup
 from cachekeep.plan import windows
 from cachekeep.plan.placement import check_capacity, node_bytes, promised_bytes
@@ -81,6 +82,23 @@ def is_cluster_mode(call: Call, group: ParameterGroup) -> bool:
     return group.values.get("cluster-enabled", "no") == "yes"
 
 
+def check_switch(call: Call, now: str, group: ParameterGroup) -> None:
+    """Raises InvalidParameterCombination when a cache that holds data would lose databases by another group."""
+    family = call.services.catalog.families[group.family]
+    have, get = databases(family, call.parameter_group(now)), databases(family, group)
+    if get < have:
+        raise invalid_combination(
+            f"The parameter group {group.name} gives {get} databases and the cache has {have}: the keys of the others "
+            "would be lost. Use a parameter group with at least as many."
+        )
+
+
+def databases(family: Family, group: ParameterGroup) -> int:
+    """How many databases the group gives; 0 where the engine has none."""
+    parameter = family.parameters.get("databases")
+    return 0 if parameter is None else int(group.values.get("databases", parameter.default))
+
+
 def choose_node_type(call: Call, name: str | None) -> NodeType:
     """Raises InvalidParameterValue for a type that AWS does not have."""
     name = name or DEFAULT_NODE_TYPE
@@ -125,6 +143,7 @@ def choose_port(call: Call, engine: Engine) -> int:
 
 def choose_upkeep(call: Call, name: str) -> Upkeep:
     """Windows (given or by default) and what is shown as given."""
+    refuse_cache_security_groups(call)
     maintenance = call.text("PreferredMaintenanceWindow")
     snapshot = call.text("SnapshotWindow")
     automatic = call.flag("AutoMinorVersionUpgrade")
@@ -138,8 +157,21 @@ def choose_upkeep(call: Call, name: str) -> Upkeep:
         auto_minor_version_upgrade=True if automatic is None else automatic,
         notification_topic=call.text("NotificationTopicArn"),
         security_group_ids=call.texts("SecurityGroupIds"),
-        cache_security_groups=call.texts("CacheSecurityGroupNames"),
     )
+
+
+def refuse_cache_security_groups(call: Call) -> None:
+    """Raises InvalidParameterValue, as AWS does for every account that came after EC2-Classic."""
+    if call.texts("CacheSecurityGroupNames"):
+        raise invalid_value("Use of cache security groups is not permitted in this API version for your account.")
+
+
+def check_zones(call: Call, *zones: str) -> tuple[str, ...]:
+    """The zones as given. Raises InvalidParameterValue for one that is not of the caller's region."""
+    for zone in zones:
+        if len(zone) != len(call.region) + 1 or not zone.startswith(call.region) or zone[-1] not in ascii_lowercase:
+            raise invalid_value(f"{zone[:40]} is not a valid availability zone.")
+    return zones
 
 
 def choose_tags(call: Call) -> dict[str, str]:

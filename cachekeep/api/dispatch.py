@@ -53,7 +53,7 @@ class Dispatcher:
 
     def answer(self, request: HttpRequest) -> Answer:
         """Never raises: what is wrong becomes a fault, and a bug of ours InternalFailure without its traceback."""
-        request_id = _request_id()
+        request_id = new_request_id()
         api = self._apis["elasticache"]
         try:
             caller = self.authenticate(request)
@@ -96,6 +96,6 @@ def _refuse(api: _Api, fault: Fault, request_id: str) -> Answer:
     return Answer(fault.status, xml.encode_fault(api.service.namespace, fault, request_id), request_id)
 
 
-def _request_id() -> str:
+def new_request_id() -> str:
     text = secrets.token_hex(16)
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from cachekeep.api.dispatch import Answer, Dispatcher
+from cachekeep.api.dispatch import Answer, Dispatcher, new_request_id
 from cachekeep.codec.query import MAX_BODY_BYTES
 from cachekeep.codec.sigv4 import HttpRequest
 from cachekeep.codec.xml import encode_fault
@@ -19,15 +20,30 @@ from cachekeep.domain.faults import Fault
 
 NAMESPACE = "http://elasticache.amazonaws.com/doc/2015-02-02/"
 STATUS_SERVICE = "cachekeep"
+# How long a request may take to arrive.
+BODY_DEADLINE_S = 60.0
+# How much of a body that is too long is read and thrown away, so that a client that sends first and reads afterwards
+# still finds the answer. Whatever sends more than that loses its connection.
+MAX_DRAIN_BYTES = 32 << 20
+DRAIN_DEADLINE_S = 5.0
 
 
 def build(dispatcher: Dispatcher, version: str, status: Callable[[], Mapping[str, Any]]) -> Starlette:
     """The ASGI application. status: what the status page shows, as JSON values."""
 
     async def api(request: Request) -> Response:
-        body = await _body(request)
+        try:
+            async with asyncio.timeout(BODY_DEADLINE_S):
+                body = await _body(request)
+        except TimeoutError:
+            return _hang_up(Fault("RequestTimeout", f"The request did not arrive within {BODY_DEADLINE_S:g} s.", 408))
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody reads it
         if body is None:
-            return _response(_too_large())
+            await _drain(request)
+            return _hang_up(
+                Fault("RequestEntityTooLarge", f"A request can have at most {MAX_BODY_BYTES} bytes.", 413)
+            )
         return _response(dispatcher.answer(_http_request(request, body)))
 
     async def healthz(_: Request) -> Response:
@@ -63,6 +79,20 @@ async def _body(request: Request) -> bytes | None:
     return b"".join(parts)
 
 
+async def _drain(request: Request) -> None:
+    """Read on, keeping nothing, until the body ends or the patience does."""
+    size = 0
+    try:
+        async with asyncio.timeout(DRAIN_DEADLINE_S):
+            while size < MAX_DRAIN_BYTES:
+                message = await request.receive()
+                if message["type"] != "http.request" or not message.get("more_body", False):
+                    return
+                size += len(message.get("body", b""))
+    except TimeoutError:
+        return
+
+
 def _http_request(request: Request, body: bytes) -> HttpRequest:
     scope = request.scope
     return HttpRequest(
@@ -79,6 +109,9 @@ def _response(answer: Answer) -> Response:
     return Response(answer.body, answer.status, headers, media_type=answer.content_type)
 
 
-def _too_large() -> Answer:
-    fault = Fault("RequestEntityTooLarge", f"A request can have at most {MAX_BODY_BYTES} bytes.", 413)
-    return Answer(413, encode_fault(NAMESPACE, fault, "too-large"), "too-large")
+def _hang_up(fault: Fault) -> Response:
+    """An answer after which the connection is closed: where the next request would begin is not known."""
+    request_id = new_request_id()
+    answer = _response(Answer(fault.status, encode_fault(NAMESPACE, fault, request_id), request_id))
+    answer.headers["connection"] = "close"
+    return answer

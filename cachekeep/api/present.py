@@ -32,8 +32,6 @@ def endpoint(address: Address) -> Shape:
     return {"Address": address.host, "Port": address.port}
 
 
-
-
 def replication_group(call: Call, group: ReplicationGroup, members: Mapping[str, CacheCluster]) -> Shape:
     """ReplicationGroup. members: by id; those that are missing are left out."""
     present = [members[m] for m in group.member_ids if m in members]

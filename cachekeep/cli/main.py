@@ -21,22 +21,14 @@ from cachekeep.domain.ports import WorldError
 from cachekeep.settings import SettingsError
 
 _EXAMPLES = """[bold]Examples[/bold]
+  cachekeep up --demo           [dim]# start, with a Valkey primary and a replica[/dim]
+  eval "$(cachekeep env)"       [dim]# point boto3, aws, Terraform at it[/dim]
+  cachekeep status              [dim]# what runs where, with how much memory[/dim]
+  cachekeep down                [dim]# stop all; the next up brings the keys back[/dim]
 
-  cachekeep up --demo             [dim]# start, with a Valkey primary and a replica to try[/dim]
-
-  eval "$(cachekeep env)"         [dim]# point boto3, the AWS CLI, Terraform of this shell at it[/dim]
-
-  aws elasticache describe-replication-groups
-
-  cachekeep status                [dim]# what runs, where, with how much memory[/dim]
-
-  cachekeep down                  [dim]# stop everything; the keys are back with the next up[/dim]
-
-[bold]Settings[/bold] are options, environment variables and a TOML file, in that order:
-
-  --port 8601   CACHEKEEP_PORT=8601   port = 8601 [dim]in the file that CACHEKEEP_CONFIG names[/dim]
-
-  CACHEKEEP_ACCESS_KEYS=id:secret,...   [dim]further accepted keys; secrets are never options[/dim]
+[bold]Settings[/bold] are options, environment variables, or TOML, in that order:
+  --port 8601 | CACHEKEEP_PORT=8601 | port = 8601 in the CACHEKEEP_CONFIG file
+  CACHEKEEP_ACCESS_KEYS=id:secret,...  [dim]# more accepted keys; never an option[/dim]
 """
 
 app = typer.Typer(

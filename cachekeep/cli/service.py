@@ -129,7 +129,8 @@ def start_service(settings: Settings) -> ServiceProcess:
             log.replace(log.with_suffix(".log.1"))
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     except OSError as error:
-        raise Refused(f"cannot use the state directory {settings.state_dir}: {error.strerror}; choose another") from error
+        reason = f"cannot use the state directory {settings.state_dir}: {error.strerror}; choose another"
+        raise Refused(reason) from error
     with os.fdopen(descriptor, "ab") as file:
         begin = file.tell()
         child = subprocess.Popen(
@@ -173,8 +174,8 @@ def _wait_until_it_answers(
         time.sleep(_LOOK_EVERY_S)
     child.kill()
     child.wait()
-    lines = _end_of(log, begin)
-    raise Refused(f"the service did not answer within {START_DEADLINE_S:g} s and was ended; the end of {log}:\n{lines}", 1)
+    reason = f"the service did not answer within {START_DEADLINE_S:g} s and was ended"
+    raise Refused(f"{reason}; the end of {log}:\n{_end_of(log, begin)}", 1)
 
 
 def _end_of(log: Path, begin: int) -> str:

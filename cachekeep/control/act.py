@@ -99,12 +99,10 @@ class Actor:
 
     async def _stop(self, step: Stop) -> None:
         if step.save:
-            # The mark comes first: it counts only with a data file that is newer (host.is_saved).
+            # The mark comes first and stays if this fails: it counts only with a data file that is not older, and
+            # it goes as soon as the engine is seen to serve. An engine that is slow to save may end after we gave up.
             self._host.mark_saved(step.key, True)
-            try:
-                await self._admin.shutdown_saving(step.address)
-            except WorldError:
-                self._host.mark_saved(step.key, False)
-                raise
+            await self._admin.shutdown_saving(step.address)
+        self._attempts.forget(step.key)
         await self._host.stop(step.key, grace_s=GRACE_S)
         await self._admin.forget(step.address)

@@ -111,6 +111,8 @@ class Control:
                 log.warning("removing a node that belongs to nothing", node=str(key))
                 await self._world.host.stop(key, grace_s=SWEEP_GRACE_S)
                 await self._world.host.remove(key)
+        for stray in await self._world.host.end_strays():
+            log.warning("ended a process that belonged to nothing", node=stray)
 
     async def _keep(self, unit: Unit) -> None:
         wake = self._wakes[unit]

@@ -44,8 +44,7 @@ class Observer:
         facts = None
         listening = False
         if process is None:
-            if self._attempts.unproved(key):
-                self._attempts.failed(key, tuple(self._host.log_tail(key, LOG_LINES)))
+            self._attempts.gone(key, lambda: tuple(self._host.log_tail(key, LOG_LINES)))
         elif spec.program is ProgramKind.ENGINE:
             facts = await self._facts(spec)
         else:

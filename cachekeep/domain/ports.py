@@ -82,6 +82,10 @@ class Host(Protocol):
         """Delete the node's folder; refuses with WorldError while its process lives."""
         ...
 
+    async def end_strays(self) -> list[str]:
+        """End the processes that an earlier service started and that belong to no folder any more; their names."""
+        ...
+
     def nodes(self) -> list[NodeKey]:
         """All nodes that have a folder here."""
         ...

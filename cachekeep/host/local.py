@@ -265,6 +265,12 @@ class LocalHost:
             if found.mark is not None and found.seen.process.pid not in known and found.seen.session not in known
         ]
 
+    async def end_strays(self) -> list[str]:
+        strays = await asyncio.to_thread(self.stray_processes)
+        for stray in strays:
+            await asyncio.to_thread(_kill_leftover, stray.process)
+        return [f"{stray.node} (process {stray.process.pid})" for stray in strays]
+
     def _folder(self, key: NodeKey) -> Path:
         return files.folder_of(self._root, key)
 

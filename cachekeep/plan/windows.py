@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from cachekeep.domain.faults import invalid_value
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_MAINTENANCE = re.compile(r"([a-z]{3}):(\d\d):(\d\d)-([a-z]{3}):(\d\d):(\d\d)\Z")
-_DAILY = re.compile(r"(\d\d):(\d\d)-(\d\d):(\d\d)\Z")
+_MAINTENANCE = re.compile(r"([a-z]{3}):(\d\d):(\d\d)-([a-z]{3}):(\d\d):(\d\d)\Z", re.ASCII)
+_DAILY = re.compile(r"(\d\d):(\d\d)-(\d\d):(\d\d)\Z", re.ASCII)
 _DAY_M = 24 * 60
 _WEEK_M = 7 * _DAY_M
 # First hour (UTC) of the 8-hour block in which a region's default windows lie; 22:00 for those not listed.

@@ -21,7 +21,6 @@ from cachekeep.domain.parameters import ParameterGroup
 from cachekeep.domain.ports import Conflict, R, Resource, WorldError
 from cachekeep.domain.replication_group import ReplicationGroup
 from cachekeep.domain.subnet_group import SubnetGroup
-from cachekeep.store.ballast import Ballast
 
 log = structlog.get_logger()
 
@@ -49,6 +48,15 @@ _KINDS: dict[type[Any], str] = {
 EVENTS_KEPT_S = 14 * 86400
 
 
+PAGE_BYTES = 4096
+RESERVE_PAGES = 256
+CHECKPOINT_PAGES = 100
+
+
+def _unwritable(error: sqlite3.OperationalError) -> WorldError:
+    return WorldError(f"the store cannot be written: {error}; free space on its disk, then try again")
+
+
 def _name(resource: Resource) -> str:
     return resource.name if isinstance(resource, (ParameterGroup, SubnetGroup)) else resource.id
 
@@ -57,17 +65,19 @@ class SqliteStore:
     """Implements domain.ports.Store in one file. Raises WorldError when the file is of a newer Cachekeep."""
 
     def __init__(self, path: Path) -> None:
-        self._ballast = Ballast(path.with_name("ballast"))
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.touch(mode=0o600)
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
+        self._db.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         self._encoder = msgspec.json.Encoder()
         self._decoders = {kind: msgspec.json.Decoder(kind) for kind in _KINDS}
         self._subscribers: list[Callable[[Sequence[Resource]], None]] = []
+        self.is_new = not self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+        """There was no store at this path before."""
         self._create_schema(path)
-        self._ballast.restore()
+        self._keep_reserve()
 
     def _create_schema(self, path: Path) -> None:
         found = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -77,6 +87,7 @@ class SqliteStore:
                 "run that version, or choose another state directory"
             )
         self._db.executescript(_SCHEMA)
+        self._db.execute("DROP TABLE IF EXISTS reserve")
         self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
     def close(self) -> None:
@@ -115,6 +126,9 @@ class SqliteStore:
         work = SqliteTransaction(self)
         try:
             yield work
+        except sqlite3.OperationalError as error:
+            self._rollback()
+            raise _unwritable(error) from error
         except BaseException:
             self._rollback()
             raise
@@ -128,16 +142,25 @@ class SqliteStore:
             self._db.execute("COMMIT")
         except sqlite3.OperationalError as error:
             self._rollback()
-            # On a full disk the service must still be able to say so and to delete: the ballast pays for it.
-            if not self._ballast.release():
-                raise WorldError(f"the store cannot be written: {error}; free space on its disk") from error
-            log.warning("disk is full, ballast released", error=str(error))
+            raise _unwritable(error) from error
+        self._keep_reserve()
+
+    def _keep_reserve(self) -> None:
+        """Have free pages in the file, and a write-ahead log as long: on a full disk what happens can still be
+        recorded, and things can still be deleted. Grown by writing real pages and freeing them at once."""
+        if self._db.execute("PRAGMA freelist_count").fetchone()[0] >= RESERVE_PAGES // 4:
+            return
+        try:
             self._db.execute("BEGIN IMMEDIATE")
-            for statement, values in work.written:
-                self._db.execute(statement, values)
+            self._db.execute("CREATE TABLE reserve (room BLOB)")
+            self._db.execute("INSERT INTO reserve VALUES (randomblob(?))", (RESERVE_PAGES * PAGE_BYTES,))
             self._db.execute("COMMIT")
-        else:
-            self._ballast.restore()
+            self._db.execute("DROP TABLE reserve")
+            self._db.execute("PRAGMA wal_checkpoint(RESTART)")
+        except sqlite3.OperationalError as error:
+            # No room for a reserve: tried again after the next transaction.
+            self._rollback()
+            log.warning("the store has no reserve for a full disk", reason=str(error))
 
     def _rollback(self) -> None:
         if self._db.in_transaction:
@@ -145,16 +168,14 @@ class SqliteStore:
 
 
 class SqliteTransaction:
-    """Implements domain.ports.Transaction. Remembers its writes, so that they can be done again."""
+    """Implements domain.ports.Transaction."""
 
     def __init__(self, store: SqliteStore) -> None:
         self._store = store
         self.touched: list[Resource] = []
-        self.written: list[tuple[str, tuple[object, ...]]] = []
 
     def _write(self, statement: str, *values: object) -> None:
         self._store._db.execute(statement, values)
-        self.written.append((statement, values))
 
     def get(self, kind: type[R], region: str, name: str) -> R | None:
         return self._store.get(kind, region, name)

@@ -8,7 +8,7 @@ not answer; an address that one engine listens on is refused to every other.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from cachekeep.domain.engine import Engine, EngineInstall, EngineVersion
 from cachekeep.domain.nodes import Address, NodeFacts, NodeKey, NodeSpec, Process, ProgramKind, Role
@@ -351,7 +351,3 @@ class FakeClock:
 
     def now(self) -> float:
         return self.at
-
-
-def following(spec: NodeSpec, primary: Address) -> NodeSpec:
-    return replace(spec, follow=primary)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
+
+import pytest
 
 from .conftest import (
     Service,
@@ -96,17 +100,35 @@ def test_what_was_begun_is_finished_after_a_kill(new_service: Callable[..., Serv
 
 def test_processes_and_folders_that_belong_to_nothing_go_at_the_start(new_service: Callable[..., Service]) -> None:
     service = new_service().start()
-    ec = service.client()
-    create(ec, "demo", 1)
-    (pid,) = service.engines()
+    create(service.client(), "kept", 1)
+    create(service.client(), "lost", 1)
+    (lost,) = service.engines("lost-001")
+    (kept,) = service.engines("kept-001")
     service.kill()
-    # The store is lost, the engine is not: what nobody wants any more must not run for ever.
-    for file in service.state_dir.glob("store.sqlite*"):
-        file.unlink()
+    # As if the service had died between forgetting a group and ending its engine.
+    with closing(sqlite3.connect(service.state_dir / "store.sqlite")) as store, store:
+        store.execute("DELETE FROM resource WHERE name LIKE 'lost%'")
     service.start()
-    wait_for(lambda: not service.engines())
-    wait_for(lambda: not list(service.nodes_root.glob("*/*")))
-    assert not is_running(pid)
+    wait_for(lambda: not list(service.nodes_root.glob("*/lost-*")))
+    assert not is_running(lost)
+    assert list(service.engines()) == [kept]
+
+
+def test_nodes_are_not_ended_because_the_store_is_gone(new_service: Callable[..., Service]) -> None:
+    service = new_service().start()
+    create(service.client(), "demo", 1)
+    engines = service.engines()
+    service.kill()
+    for file in service.state_dir.glob("store.sqlite*"):
+        file.rename(file.with_name(f"away-{file.name}"))
+    with pytest.raises(AssertionError, match="is gone: put it back"):
+        service.start()
+    assert service.engines() == engines
+    for file in service.state_dir.glob("away-*"):
+        file.rename(file.with_name(file.name.removeprefix("away-")))
+    service.start()
+    assert group_status(service.client(), "demo") == "available"
+    assert service.engines() == engines
 
 
 def test_endpoints_stay_the_same_for_the_life_of_a_group(new_service: Callable[..., Service]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 from itertools import pairwise
 
@@ -12,7 +13,7 @@ from cachekeep.api.ops.replication_groups import find_group
 from cachekeep.api.paging import page
 from cachekeep.data.load import family_of
 from cachekeep.domain.engine import EngineInstall, EngineVersion
-from cachekeep.domain.events import SourceType
+from cachekeep.domain.events import Event, SourceType
 from cachekeep.domain.faults import invalid_combination, invalid_value
 
 # Without times, AWS answers with the last hour; events are kept for 14 days.
@@ -37,8 +38,13 @@ def describe_events(call: Call) -> present.Shape:
         source_type=source_type,
         source_id=source_id.lower() if source_id else None,
     )
-    # Names for paging: ascending and unique, whatever shares a moment.
-    named = [(f"{event.at:017.6f}/{n:08d}", event) for n, event in enumerate(events)]
+    # Names for paging: ascending and unique. Counted within a moment, since older events drop out between two pages.
+    together: Counter[str] = Counter()
+    named: list[tuple[str, Event]] = []
+    for event in events:
+        moment = f"{event.at:017.6f}"
+        together[moment] += 1
+        named.append((f"{moment}/{together[moment]:08d}", event))
     shown, marker = page(call, named, lambda pair: pair[0])
     return {
         "Marker": marker,

@@ -121,13 +121,14 @@ def _zones(call: Call, count: int) -> list[str]:
     cross = call.text("AZMode") == "cross-az"
     if cross and count < 2:
         raise invalid_combination("AZMode cross-az needs more than one node.")
-    asked = several or ((one,) * count if one and one != "Multiple" else ())
+    asked = choose.check_zones(call, *(several or ((one,) * count if one and one != "Multiple" else ())))
     return spread(call.region, count, asked, several=cross or one == "Multiple")
 
 
 def _create_replica(call: Call, name: str) -> present.Shape:
     group = find_group(call, call.params["ReplicationGroupId"])
     require_available(group)
+    _refuse_own_shape(call, group)
     if len(group.member_ids) >= MOST_CLUSTERS:
         raise Fault(
             "NodeQuotaForClusterExceeded", f"A replication group can have at most {MOST_CLUSTERS} cache clusters."
@@ -138,8 +139,10 @@ def _create_replica(call: Call, name: str) -> present.Shape:
     node_type = choose.choose_node_type(call, call.text("CacheNodeType") or group.node_type)
     if node_type.name != group.node_type:
         raise invalid_combination(f"The node type of replication group {group.id} is {group.node_type}.")
+    tags = {**group.tags, **choose.choose_tags(call)}
+    choose.check_tag_count(tags)
+    zone = _zones(call, 1)[0]
     choose.check_fits(call, group.engine, node_type, 1)
-    zone = spread(call.region, 1, tuple(filter(None, [call.text("PreferredAvailabilityZone")])), several=False)[0]
     with call.services.store.transaction() as work:
         address = pick_addresses(call, work, group.port, 1)[0]
         now = call.services.clock.now()
@@ -148,12 +151,38 @@ def _create_replica(call: Call, name: str) -> present.Shape:
             member,
             created_at=now,
             nodes=(replace(member.nodes[0], created_at=now),),
-            tags={**group.tags, **choose.choose_tags(call)},
+            tags=tags,
         )
         work.claim(group.id, [address])
         work.insert(member)
         work.replace(group, replace(group, member_ids=(*group.member_ids, name), status=Status.MODIFYING))
     return {"CacheCluster": present.cache_cluster(call, member, nodes=True)}
+
+
+def _refuse_own_shape(call: Call, group: ReplicationGroup) -> None:
+    """A replica is shaped by its group: what a request asks for beside that must be what the group has anyway."""
+    upkeep = group.upkeep
+    shared = {
+        "NumCacheNodes": 1,
+        "Port": group.port,
+        "CacheParameterGroupName": group.parameter_group,
+        "CacheSubnetGroupName": group.subnet_group,
+        "PreferredMaintenanceWindow": upkeep.maintenance_window,
+        "SnapshotWindow": upkeep.snapshot_window,
+        "NotificationTopicArn": upkeep.notification_topic,
+        "AutoMinorVersionUpgrade": upkeep.auto_minor_version_upgrade,
+        "SecurityGroupIds": list(upkeep.security_group_ids),
+        "CacheSecurityGroupNames": [],
+    }
+    different = [name for name, value in shared.items() if call.params.get(name, value) != value]
+    version = call.text("EngineVersion")
+    if version is not None and choose.choose_engine(call, group.engine, version).version != group.version:
+        different.append("EngineVersion")
+    if different:
+        raise invalid_combination(
+            "Cannot specify additional cache cluster parameters when creating a replica cluster: "
+            f"{', '.join(different)} must be left out, or be those of replication group {group.id}."
+        )
 
 
 def describe_cache_clusters(call: Call) -> present.Shape:
@@ -188,31 +217,48 @@ def delete_cache_cluster(call: Call) -> present.Shape:
     cluster = find_cluster(call, call.params["CacheClusterId"])
     choose.refuse_not_yet(call)
     if cluster.status is Status.DELETING:
-        raise Fault("InvalidCacheClusterState", f"Cache cluster {cluster.id} is being deleted already.")
-    new = replace(cluster, status=Status.DELETING)
+        raise Fault(
+            "InvalidCacheClusterState",
+            f"Cache cluster {cluster.id} is not in a valid state to be deleted: it is deleting.",
+        )
+    new = replace(cluster, status=Status.DELETING, pending=Pending())
     with call.services.store.transaction() as work:
         if cluster.replication_group_id is not None:
             group = work.get(ReplicationGroup, call.region, cluster.replication_group_id)
             if group is not None:
                 _check_leaving(group, cluster)
                 work.replace(group, replace(group, status=Status.MODIFYING))
+        # Nodes that wait for the window have no process yet, but addresses.
+        work.release([n.address for n in cluster.pending.nodes_to_add])
         work.replace(cluster, new)
     return {"CacheCluster": present.cache_cluster(call, new, nodes=True)}
 
 
 def _check_leaving(group: ReplicationGroup, cluster: CacheCluster) -> None:
-    require_available(group)
+    if group.status is not Status.AVAILABLE:
+        raise Fault(
+            "InvalidCacheClusterState",
+            f"Cache cluster {cluster.id} is not in a valid state to be deleted: its replication group {group.id} is "
+            f"{group.status.value}.",
+        )
+    if len(group.member_ids) == 1:
+        raise Fault(
+            "InvalidCacheClusterState",
+            "Cannot delete the cache cluster since it is the only member of a replication group. Delete the "
+            f"replication group {group.id} instead.",
+        )
     if cluster.id == group.primary_id:
         raise Fault(
             "InvalidCacheClusterState",
             f"Cache cluster {cluster.id} is serving as primary for replication group {group.id} and cannot be "
             "deleted. Delete the replication group instead.",
         )
-    if group.automatic_failover and len(group.member_ids) <= 2:
+    if (group.automatic_failover or group.pending.automatic_failover) and len(group.member_ids) == 2:
         raise Fault(
             "InvalidCacheClusterState",
-            f"Cache cluster {cluster.id} is the last read replica of replication group {group.id}, which has "
-            "automatic failover enabled. Disable that first.",
+            f"Cannot delete the cache cluster because it is the only read replica for replication group {group.id} "
+            "which has autofailover enabled or pending. You can disable autofailover and then delete this cache "
+            "cluster. Alternatively, to delete the entire replication group, use DeleteReplicationGroup.",
         )
 
 
@@ -245,6 +291,7 @@ def modify_cache_cluster(call: Call) -> present.Shape:
     if call.text("CacheParameterGroupName") is not None:
         _refuse_for_member(cluster, "CacheParameterGroupName")
         group = choose.choose_parameter_group(call, choose.EngineChoice(cluster.engine, cluster.version))
+        choose.check_switch(call, cluster.parameter_group, group)
         if group.name != cluster.parameter_group:
             changes |= {"parameter_group": group.name, "status": Status.MODIFYING}
     new = replace(cluster, **changes)
@@ -255,7 +302,8 @@ def modify_cache_cluster(call: Call) -> present.Shape:
         work.release([n.address for n in claimed if n not in pending.nodes_to_add])
         work.claim(cluster.id, added)
         new = replace(new, pending=pending)
-        if pending.anything and call.flag("ApplyImmediately"):
+        # What waits for a member waits for its whole group, which ModifyReplicationGroup applies.
+        if pending.anything and call.flag("ApplyImmediately") and cluster.replication_group_id is None:
             if cluster.engine.speaks_resp:
                 new = with_node_type(new, pending.node_type or new.node_type)
             else:
@@ -287,8 +335,9 @@ def _pending(call: Call, work: Transaction, cluster: CacheCluster) -> Pending:
     name = call.text("CacheNodeType")
     if name is not None:
         node_type = choose.choose_node_type(call, name)
-        if name != cluster.node_type:
+        if name != cluster.node_type or pending.node_type is not None:
             _refuse_for_member(cluster, "CacheNodeType")
+        if name != cluster.node_type:
             if not cluster.engine.speaks_resp:
                 raise invalid_combination("The node type of a Memcached cluster cannot be modified.")
             more = node_type.maxmemory_bytes - call.services.catalog.node_types[cluster.node_type].maxmemory_bytes
@@ -317,12 +366,17 @@ def _membership(call: Call, work: Transaction, cluster: CacheCluster, count: int
             f"To go from {len(have)} to {count} nodes, CacheNodeIdsToRemove must name "
             f"{max(len(have) - count, 0)} nodes, and it names {len(set(asked))}."
         )
+    zones_asked = choose.check_zones(call, *call.texts("NewAvailabilityZones"))
+    if zones_asked and len(zones_asked) != max(count - len(have), 0):
+        raise invalid_combination(
+            f"NewAvailabilityZones names {len(zones_asked)} zones for {max(count - len(have), 0)} new nodes."
+        )
     if count <= len(have):
         return {"nodes_to_add": (), "node_ids_to_remove": tuple(sorted(set(asked)))}
     more = count - len(have)
     node_type = call.services.catalog.node_types[cluster.node_type]
+    zones = spread(call.region, more, zones_asked, several=call.text("AZMode") == "cross-az")
     choose.check_fits(call, cluster.engine, node_type, more)
-    zones = spread(call.region, more, call.texts("NewAvailabilityZones"), several=call.text("AZMode") == "cross-az")
     first = max(int(node_id) for node_id in have) + 1
     now = call.services.clock.now()
     addresses = pick_addresses(call, work, cluster.port, more)

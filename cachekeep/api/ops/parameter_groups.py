@@ -16,7 +16,7 @@ from cachekeep.domain.events import Event, SourceType
 from cachekeep.domain.faults import Fault, invalid_combination, invalid_value
 from cachekeep.domain.ids import resource_id
 from cachekeep.domain.parameters import Family, ParameterGroup
-from cachekeep.plan.parameters import why_not_allowed, why_not_together
+from cachekeep.plan.parameters import FIXED_IN_USE, why_not_allowed, why_not_together
 
 LONGEST_NAME = 255
 # AWS's limit per request (CacheParameterGroup: "a maximum of 20 parameters may be modified in a single request").
@@ -90,22 +90,27 @@ def _parameters(call: Call, group: ParameterGroup) -> present.Shape:
     }
 
 
-def _own_group(call: Call, name: str) -> ParameterGroup:
+def _own_group(call: Call, name: str, done: str) -> ParameterGroup:
     """A group that may be changed. Raises CacheParameterGroupNotFound, or InvalidParameterValue for a default one."""
     group = call.parameter_group(name)
     if group.is_default:
-        raise invalid_value(f"Default CacheParameterGroup {group.name} cannot be modified.")
+        raise invalid_value(f"Default CacheParameterGroup {group.name} cannot be {done}.")
     return group
+
+
+def _users(call: Call, group: ParameterGroup) -> list[str]:
+    """The cache clusters that use the group."""
+    return [c.id for c in call.services.store.all(CacheCluster, call.region) if c.parameter_group == group.name]
 
 
 def modify_cache_parameter_group(call: Call) -> present.Shape:
     """All values or none: each is checked before any is stored."""
-    group = _own_group(call, call.params["CacheParameterGroupName"])
+    group = _own_group(call, call.params["CacheParameterGroupName"], "modified")
     given = call.params["ParameterNameValues"]
     if not given:
         raise invalid_value("ParameterNameValues must name at least one parameter.")
     if len(given) > MOST_CHANGES:
-        raise invalid_value(f"At most {MOST_CHANGES} parameters can be modified in one request.")
+        raise invalid_combination(f"Cannot modify more than {MOST_CHANGES} parameters in a single request")
     family = call.services.catalog.families[group.family]
     values = dict(group.values)
     for change in given:
@@ -128,7 +133,27 @@ def modify_cache_parameter_group(call: Call) -> present.Shape:
     return {"CacheParameterGroupName": group.name}
 
 
+def _check_fixed(call: Call, old: ParameterGroup, new: ParameterGroup) -> None:
+    """Some values a cache keeps for life. Only more databases are possible later, by a reboot; fewer lose keys."""
+    family = call.services.catalog.families[old.family]
+    changed = [
+        name
+        for name in sorted(FIXED_IN_USE & family.parameters.keys())
+        if old.values.get(name, family.parameters[name].default) != new.values.get(name, family.parameters[name].default)
+        and not (name == "databases" and choose.databases(family, new) > choose.databases(family, old))
+    ]
+    users = _users(call, old) if changed else []
+    if users:
+        why = ": the keys of the databases that go would be lost" if changed[0] == "databases" else ""
+        raise Fault(
+            "InvalidCacheParameterGroupState",
+            f"The parameter {changed[0]} cannot be modified this way while the parameter group {old.name} is in use by "
+            f"{', '.join(users[:5])}{why}.",
+        )
+
+
 def _put(call: Call, old: ParameterGroup, new: ParameterGroup) -> None:
+    _check_fixed(call, old, new)
     with call.services.store.transaction() as work:
         work.replace(old, new)
         changed = sorted(n for n in {*old.values, *new.values} if old.values.get(n) != new.values.get(n))
@@ -137,7 +162,7 @@ def _put(call: Call, old: ParameterGroup, new: ParameterGroup) -> None:
 
 
 def reset_cache_parameter_group(call: Call) -> present.Shape:
-    group = _own_group(call, call.params["CacheParameterGroupName"])
+    group = _own_group(call, call.params["CacheParameterGroupName"], "reset")
     named = [entry.get("ParameterName") or "" for entry in call.params.get("ParameterNameValues") or []]
     everything = bool(call.flag("ResetAllParameters"))
     if everything == bool(named):
@@ -152,12 +177,13 @@ def reset_cache_parameter_group(call: Call) -> present.Shape:
 
 
 def delete_cache_parameter_group(call: Call) -> present.Shape:
-    group = _own_group(call, call.params["CacheParameterGroupName"])
-    users = [c.id for c in call.services.store.all(CacheCluster, call.region) if c.parameter_group == group.name]
+    group = _own_group(call, call.params["CacheParameterGroupName"], "deleted")
+    users = _users(call, group)
     if users:
         raise Fault(
             "InvalidCacheParameterGroupState",
-            f"CacheParameterGroup {group.name} is in use by {', '.join(users[:5])} and cannot be deleted.",
+            f"One or more cache clusters are still members of this parameter group {group.name}, so the group cannot "
+            f"be deleted; in use by {', '.join(users[:5])}.",
         )
     with call.services.store.transaction() as work:
         work.delete(group)

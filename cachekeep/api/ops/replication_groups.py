@@ -39,7 +39,7 @@ def create_replication_group(call: Call) -> present.Shape:
     choice = choose.choose_engine(call, engine, call.text("EngineVersion"))
     parameters = choose.choose_parameter_group(call, choice)
     node_type = choose.choose_node_type(call, call.text("CacheNodeType"))
-    asked_zones = call.texts("PreferredCacheClusterAZs")
+    asked_zones = choose.check_zones(call, *call.texts("PreferredCacheClusterAZs"))
     if asked_zones and len(asked_zones) != count:
         raise invalid_combination(
             f"PreferredCacheClusterAZs names {len(asked_zones)} zones for {count} cache clusters."
@@ -191,7 +191,7 @@ def require_available(group: ReplicationGroup) -> None:
     if group.status is not Status.AVAILABLE:
         raise Fault(
             "InvalidReplicationGroupState",
-            f"Replication group {group.id} is not in available state: it is {group.status.value}.",
+            f"Replication group must be in available state to modify: {group.id} is {group.status.value}.",
         )
 
 
@@ -256,9 +256,9 @@ def _plain_changes(call: Call, group: ReplicationGroup) -> dict[str, Any]:
         changes["description"] = description
     name = call.text("CacheParameterGroupName")
     if name is not None:
-        changes["parameter_group"] = choose.choose_parameter_group(
-            call, choose.EngineChoice(group.engine, group.version)
-        ).name
+        parameters = choose.choose_parameter_group(call, choose.EngineChoice(group.engine, group.version))
+        choose.check_switch(call, group.parameter_group, parameters)
+        changes["parameter_group"] = parameters.name
     automatic = call.flag("AutomaticFailoverEnabled")
     after = group.automatic_failover if automatic is None else automatic
     if after and len(group.member_ids) < 2:
@@ -277,6 +277,7 @@ def _plain_changes(call: Call, group: ReplicationGroup) -> dict[str, Any]:
 
 def modified_upkeep(call: Call, resource: ReplicationGroup | CacheCluster) -> Upkeep:
     """The upkeep with what the request changes of it."""
+    choose.refuse_cache_security_groups(call)
     changes: dict[str, Any] = {}
     maintenance = call.text("PreferredMaintenanceWindow")
     if maintenance is not None:
@@ -297,8 +298,6 @@ def modified_upkeep(call: Call, resource: ReplicationGroup | CacheCluster) -> Up
         changes["notification_active"] = topic_status == "active"
     if call.params.get("SecurityGroupIds") is not None:
         changes["security_group_ids"] = call.texts("SecurityGroupIds")
-    if call.params.get("CacheSecurityGroupNames") is not None:
-        changes["cache_security_groups"] = call.texts("CacheSecurityGroupNames")
     return replace(resource.upkeep, **changes)
 
 
@@ -322,7 +321,10 @@ def delete_replication_group(call: Call) -> present.Shape:
     group = find_group(call, call.params["ReplicationGroupId"])
     choose.refuse_not_yet(call)
     if group.status is Status.DELETING:
-        raise Fault("InvalidReplicationGroupState", f"Replication group {group.id} is being deleted already.")
+        raise Fault(
+            "InvalidReplicationGroupState",
+            f"Replication group {group.id} has status deleting which is not valid for deletion.",
+        )
     retain = bool(call.flag("RetainPrimaryCluster"))
     if retain and group.status is not Status.AVAILABLE:
         raise Fault(

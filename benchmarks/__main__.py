@@ -1,0 +1,80 @@
+"""`python -m benchmarks [--only NAME] [--json]`: run them and print measured against target.
+
+The exit code is 0 when everything could be measured, whether or not a target was met: that is for a reader who
+sees the machine and its load. It is 1 when something could not be measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from types import FrameType
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from benchmarks import api, creation, endpoint, fleet, report
+from benchmarks.figure import Figure, Verdict, failed
+from benchmarks.installation import BenchmarkError, Installation, installation
+from benchmarks.machine import this_machine
+
+Measure = Callable[[Installation], list[Figure]]
+
+# In this order: the fleet comes last, because it stays.
+BENCHMARKS: Mapping[str, Measure] = {
+    "create": creation.measure,
+    "endpoint": endpoint.measure,
+    "api": api.measure,
+    "fleet": fleet.measure,
+}
+DEADLINE_S = 240
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure what Cachekeep promises.")
+    parser.add_argument("--only", choices=list(BENCHMARKS), action="append", help="may be given several times")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGALRM, _out_of_time)
+    signal.alarm(DEADLINE_S)
+    before, begin = this_machine(), time.perf_counter()
+    figures = _run([name for name in BENCHMARKS if not options.only or name in options.only])
+    after, wall_s = this_machine(), time.perf_counter() - begin
+    if options.json:
+        print(report.as_json(figures, before, after, wall_s))
+    else:
+        report.as_table(figures, before, after, wall_s)
+    return 1 if any(it.verdict is Verdict.FAILED for it in figures) else 0
+
+
+def _run(names: list[str]) -> list[Figure]:
+    figures: list[Figure] = []
+    with installation() as it:
+        for name in names:
+            print(f"measuring: {name} ...", file=sys.stderr, flush=True)
+            try:
+                figures += BENCHMARKS[name](it)
+            except TimeoutError as error:
+                figures.append(failed(name, str(error)))
+                break
+            except (BenchmarkError, BotoCoreError, ClientError, OSError, subprocess.SubprocessError) as error:
+                figures.append(failed(name, str(error)))
+        signal.alarm(0)
+    return figures
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """SIGTERM ends the run as Ctrl-C does: with everything taken down."""
+    raise KeyboardInterrupt
+
+
+def _out_of_time(number: int, frame: FrameType | None) -> None:
+    raise TimeoutError(f"out of time: a whole run takes at most {DEADLINE_S} s")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""Settings: options before the environment before the file before the defaults; what is wrong is said by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cachekeep.settings import ENVIRONMENT, Settings, SettingsError, load
+
+
+def file_of(tmp_path: Path, text: str) -> dict[str, str]:
+    """An environment that names a configuration file of this text."""
+    path = tmp_path / "cachekeep.toml"
+    path.write_text(text)
+    return {"CACHEKEEP_CONFIG": str(path)}
+
+
+def test_the_defaults_need_nothing() -> None:
+    settings = load(environment={})
+    assert (settings.port, settings.account_id, settings.region) == (8600, "000000000000", "us-east-1")
+    assert settings.url == "http://127.0.0.1:8600"
+    assert not settings.redis_stand_in
+    assert settings.access_keys == {}
+
+
+def test_an_option_wins_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
+    file = file_of(tmp_path, "port = 1111\nregion = 'eu-west-1'\naccount_id = '111111111111'\n")
+    environment = {**file, "CACHEKEEP_PORT": "2222", "CACHEKEEP_REGION": "eu-west-2"}
+    settings = load({"port": "3333", "region": None}, environment)
+    assert (settings.port, settings.region, settings.account_id) == (3333, "eu-west-2", "111111111111")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("state_dir", "/tmp/x", Path("/tmp/x")),
+        ("port", "8601", 8601),
+        ("account_id", "123456789012", "123456789012"),
+        ("access_keys", "AKONE:secret-one, AKTWO:secret:two", {"AKONE": "secret-one", "AKTWO": "secret:two"}),
+        ("address_range", "127.65.0.0/24", "127.65.0.0/24"),
+        ("overcommit", "2.5", 2.5),
+        ("redis_stand_in", "true", True),
+        ("region", "ap-south-1", "ap-south-1"),
+        ("log_level", "debug", "debug"),
+    ],
+)
+def test_every_setting_has_a_variable(name: str, text: str, value: object) -> None:
+    assert getattr(load(environment={ENVIRONMENT[name]: text}), name) == value
+
+
+def test_the_file_takes_tomls_own_types(tmp_path: Path) -> None:
+    text = "port = 9000\novercommit = 2\nredis_stand_in = true\n[access_keys]\nAKONE = 'secret-one'\n"
+    settings = load(environment=file_of(tmp_path, text))
+    assert (settings.port, settings.overcommit, settings.redis_stand_in) == (9000, 2.0, True)
+    assert settings.access_keys == {"AKONE": "secret-one"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("port", "0"),
+        ("port", "70000"),
+        ("port", "http"),
+        ("account_id", "12345"),
+        ("account_id", "00000000000x"),
+        ("access_keys", "AKONE"),
+        ("access_keys", "AKONE:short"),
+        ("address_range", "10.0.0.0/16"),
+        ("address_range", "127.64.0.0/30"),
+        ("address_range", "127.64.0.1/16"),
+        ("address_range", "everywhere"),
+        ("overcommit", "0"),
+        ("overcommit", "nan"),
+        ("redis_stand_in", "perhaps"),
+        ("region", "Europe West"),
+        ("log_level", "loud"),
+    ],
+)
+def test_what_is_out_of_bounds_is_refused_by_name(name: str, text: str) -> None:
+    with pytest.raises(SettingsError, match=name):
+        load(environment={ENVIRONMENT[name]: text})
+
+
+def test_no_secret_is_repeated_in_an_error_or_a_repr() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(environment={"CACHEKEEP_ACCESS_KEYS": "AKONE:secret-one,verysecretwithoutcolon"})
+    assert "verysecret" not in str(caught.value)
+    assert "secret-one" not in str(caught.value)
+    assert "secret-one" not in repr(Settings(access_keys={"AKONE": "secret-one"}))
+
+
+@pytest.mark.parametrize("text", ["port = ", "colour = 'red'\n", "[server]\nport = 1\n"])
+def test_a_file_that_cannot_be_understood_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SettingsError, match=r"cachekeep\.toml"):
+        load(environment=file_of(tmp_path, text))
+
+
+def test_a_file_that_is_missing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot read"):
+        load(environment={"CACHEKEEP_CONFIG": str(tmp_path / "none.toml")})
+
+
+def test_the_state_directory_follows_the_platforms_convention(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert load(environment={}).state_dir == tmp_path / "cachekeep"
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert load(environment={}).state_dir == Path("/home/somebody/.local/state/cachekeep")
