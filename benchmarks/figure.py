@@ -10,10 +10,11 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """noted: measured for information, nothing was promised. failed: could not be measured."""
+    """unclear: the machine is too noisy to tell. noted: for information, nothing was promised. failed: not measured."""
 
     MET = "met"
     MISSED = "missed"
+    UNCLEAR = "unclear"
     NOTED = "noted"
     FAILED = "failed"
 
@@ -85,16 +86,29 @@ def p90(values: Sequence[float]) -> float:
     return ordered[max(0, -(-len(ordered) * 9 // 10) - 1)]
 
 
-def ratio_of_medians(above: Sequence[float], under: Sequence[float]) -> tuple[float, float, float]:
-    """The ratio, and the bounds within which it falls in 95 of 100 redraws of the same pairs (bootstrap).
+@dataclass(frozen=True)
+class Ratio:
+    """The median of pairs' ratios, and the bounds within which it falls in 95 of 100 redraws of the pairs (bootstrap).
 
-    Pairs were measured one right after the other, so they are redrawn as pairs.
+    The two runs of a pair follow one another, so that a machine that is slow for a while is slow for both; the
+    ratio of the two medians has several times the spread on a machine that others use too.
     """
-    pairs = list(zip(above, under, strict=True))
+
+    value: float
+    low: float
+    high: float
+    of_medians: float
+
+    def verdict(self, least: float, most: float) -> Verdict:
+        if least <= self.value <= most:
+            return Verdict.MET
+        return Verdict.UNCLEAR if self.low <= most and self.high >= least else Verdict.MISSED
+
+
+def ratio_of(above: Sequence[float], under: Sequence[float]) -> Ratio:
+    """above, under: what the pairs' runs gave, in the order in which they ran."""
+    ratios = [a / u for a, u in zip(above, under, strict=True)]
     chance = random.Random(1)
-
-    def ratio(drawn: Sequence[tuple[float, float]]) -> float:
-        return statistics.median(a for a, _ in drawn) / statistics.median(u for _, u in drawn)
-
-    redrawn = sorted(ratio(chance.choices(pairs, k=len(pairs))) for _ in range(1000))
-    return ratio(pairs), redrawn[25], redrawn[974]
+    redrawn = sorted(statistics.median(chance.choices(ratios, k=len(ratios))) for _ in range(1000))
+    of_medians = statistics.median(above) / statistics.median(under)
+    return Ratio(statistics.median(ratios), redrawn[25], redrawn[974], of_medians)

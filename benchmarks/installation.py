@@ -48,12 +48,13 @@ def wait_for(ask: Callable[[], bool], deadline_s: float, what: str, every_s: flo
 
 @dataclass
 class Installation:
-    """Started and killed at will; the engines live below state_dir."""
+    """Started and killed at will; the engines live below state_dir. first_start_s: how long the first start took."""
 
     state_dir: Path
     network: IPv4Network
     port: int
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    first_start_s: float = 0.0
 
     @property
     def url(self) -> str:
@@ -61,8 +62,9 @@ class Installation:
 
     @property
     def pid(self) -> int:
+        """Raises BenchmarkError with the end of the log when the service has ended."""
         if self.process is None or self.process.poll() is not None:
-            raise BenchmarkError(f"the service has ended; the end of its log:\n{self.log_end()}")
+            raise BenchmarkError(f"the service has ended; the end of its log:\n{self._log_end()}")
         return self.process.pid
 
     @property
@@ -91,9 +93,10 @@ class Installation:
         return time.perf_counter() - begin
 
     def _answers(self) -> bool:
+        running = self.pid > 0
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.pid and self.port}/healthz", timeout=2) as answer:
-                return bool(answer.status == 200)
+            with urllib.request.urlopen(f"{self.url}/healthz", timeout=2) as answer:
+                return running and bool(answer.status == 200)
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False
 
@@ -120,7 +123,7 @@ class Installation:
         """The pids of the processes that live below the nodes' folder."""
         return [found.seen.process.pid for found in inhabitants((self.state_dir / "nodes").resolve())]
 
-    def log_end(self) -> str:
+    def _log_end(self) -> str:
         return self._log.read_text(errors="replace")[-1500:] if self._log.exists() else ""
 
     @property
@@ -152,7 +155,7 @@ def installation() -> Iterator[Installation]:
         with _own_range() as network:
             it = Installation(folder / "state", network, _free_port())
             try:
-                it.start()
+                it.first_start_s = it.start()
                 yield it
             finally:
                 it.dispose()

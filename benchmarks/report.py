@@ -12,7 +12,13 @@ from rich.table import Table
 from benchmarks.figure import Figure, Verdict
 from benchmarks.machine import Machine
 
-_COLOURS = {Verdict.MET: "green", Verdict.MISSED: "bold red", Verdict.NOTED: "dim", Verdict.FAILED: "bold red"}
+_COLOURS = {
+    Verdict.MET: "green",
+    Verdict.MISSED: "bold red",
+    Verdict.UNCLEAR: "yellow",
+    Verdict.NOTED: "dim",
+    Verdict.FAILED: "bold red",
+}
 _WIDTH = 170
 
 

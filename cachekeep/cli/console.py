@@ -17,6 +17,11 @@ def console(*, stderr: bool = False) -> Console:
     return Console(file=stream, width=width, highlight=False)
 
 
+def in_short(size: float | None) -> str:
+    """A size for a narrow column, as engines write it in their configuration: `384M`; `-` for None."""
+    return in_bytes(size).replace(" ", "").removesuffix("iB").replace(".0", "").removesuffix("B")
+
+
 def in_bytes(size: float | None) -> str:
     """A size for people: `1.5 GiB`; `-` for None."""
     if size is None:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import msgspec
 
 from cachekeep.domain.cache_cluster import CacheCluster
 from cachekeep.domain.engine import Engine
@@ -18,7 +15,6 @@ from cachekeep.domain.replication_group import ReplicationGroup
 from cachekeep.engine.admin import Admin
 from cachekeep.host.folder import folder_of, read_json
 from cachekeep.host.local import LocalHost
-from cachekeep.store.sqlite import SqliteStore
 
 NODES_FOLDER = "nodes"
 STORE_FILE = "store.sqlite"
@@ -84,6 +80,13 @@ def primaries_of_record(state_dir: Path) -> Mapping[NodeKey, NodeKey]:
     path = state_dir / STORE_FILE
     if not path.exists():
         return {}
+    # Imported late: only `down` needs them, and every command would wait for them.
+    import sqlite3
+
+    import msgspec
+
+    from cachekeep.store.sqlite import SqliteStore
+
     try:
         store = SqliteStore(path)
         try:

@@ -31,6 +31,8 @@ START_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 20.0
 KILL_DEADLINE_S = 10.0
 _LOOK_EVERY_S = 0.05
+# A process counts as ended with its main thread; its other threads may hold the lock for a moment longer.
+_LETTING_GO_S = 5.0
 _LOG_LIMIT_BYTES = 8 * 1024 * 1024
 _LOG_LINES = 15
 # The boot time that start times are reckoned from moves a little when the clock is set.
@@ -64,12 +66,15 @@ def find_service(state_dir: Path) -> ServiceProcess | None:
     if announced is not None and announced.alive:
         return announced
     lock = state_dir / LOCK_FILE
-    if not _is_locked(lock):
-        return None
-    holder = _holder(lock)
-    if holder is None:
-        raise Refused(f"a service holds {lock}, but its process cannot be seen: is it another user's?")
-    return holder
+    deadline = time.monotonic() + _LETTING_GO_S
+    while _is_locked(lock):
+        holder = _holder(lock)
+        if holder is not None:
+            return holder
+        if time.monotonic() > deadline:
+            raise Refused(f"a service holds {lock}, but its process cannot be seen: is it another user's?")
+        time.sleep(_LOOK_EVERY_S)
+    return None
 
 
 def _announced(state_dir: Path) -> ServiceProcess | None:
@@ -109,11 +114,16 @@ def _holder(lock: Path) -> ServiceProcess | None:
 @contextmanager
 def keep_out(state_dir: Path) -> Iterator[None]:
     """No service can start with this state directory meanwhile. Raises Refused when one runs."""
+    deadline = time.monotonic() + _LETTING_GO_S
     with (state_dir / LOCK_FILE).open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Refused("the service was started again meanwhile: nothing more was stopped", 1) from None
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise Refused("the service was started again meanwhile: nothing more was stopped", 1) from None
+            time.sleep(_LOOK_EVERY_S)
         yield
 
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from cachekeep import credentials
 from cachekeep.cli import options
 from cachekeep.cli.client import Client
-from cachekeep.cli.console import console, in_bytes
+from cachekeep.cli.console import console, in_short
 from cachekeep.cli.engines import NODES_FOLDER, RunningNode, facts_of, running_nodes
 from cachekeep.cli.refusal import SERVICE_DOWN, Refused
 from cachekeep.cli.service import find_service
@@ -51,74 +51,75 @@ def status(state_dir: options.StateDir = None, as_json: options.Json = False) ->
 
 
 def _show(out: Console, page: dict[str, Any]) -> None:
-    if page["groups"]:
-        table = _table("Replication groups")
-        for group in page["groups"]:
-            _add(table, group, [_endpoint("primary", group), _endpoint("reader", group)])
-        out.print(table)
-    if page["clusters"]:
-        table = _table("Cache clusters")
-        for cluster in page["clusters"]:
-            _add(table, cluster, [_endpoint("configuration", cluster)])
-        out.print(table)
+    for kind, resources in (("group", page["groups"]), ("cluster", page["clusters"])):
+        for resource in resources:
+            out.print()
+            _show_resource(out, kind, resource)
 
 
-def _table(title: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
-    for name in ("Name", "Status", "Engine", "Role"):
-        table.add_column(name, overflow="fold")
-    for name in ("Memory", "Keys", "Clients"):
-        table.add_column(name, justify="right")
-    table.add_column("Address", overflow="fold")
-    return table
-
-
-def _add(table: Table, resource: dict[str, Any], endpoints: list[str]) -> None:
-    """One line for the resource, one for each node."""
+def _show_resource(out: Console, kind: str, resource: dict[str, Any]) -> None:
+    """A line that names it, a line of endpoints, and a table of its nodes that fits 80 columns."""
     engine = f"{resource['engine']} {resource['version']}"
     if resource["runs"]:
         engine += f" [yellow](runs {resource['runs']})[/yellow]"
     colour = _COLOURS.get(resource["status"], "yellow")
-    table.add_row(
-        f"[bold]{resource['id']}[/bold] [dim]{resource['region']}[/dim]",
-        f"[{colour}]{resource['status']}[/{colour}]",
-        engine,
-        *[""] * 4,
-        "\n".join(filter(None, endpoints)),
+    out.print(
+        f"[bold]{resource['id']}[/bold]  [{colour}]{resource['status']}[/{colour}]  {engine}  "
+        f"[dim]{kind} in {resource['region']}[/dim]",
+        soft_wrap=True,
     )
+    endpoints = [
+        f"{name} {resource[f'{name}_endpoint']}"
+        for name in ("primary", "reader", "configuration")
+        if resource.get(f"{name}_endpoint")
+    ]
+    if endpoints:
+        out.print(f"  {'   '.join(endpoints)}", soft_wrap=True)
+    table = _table()
     for node in resource["nodes"]:
-        table.add_row(
-            f"  {node['id']}" + ("" if node["node_id"] == "0001" else f" {node['node_id']}"),
-            _node_status(node),
-            "" if node["pid"] is None else f"[dim]pid {node['pid']}[/dim]",
-            _role(node),
-            f"{in_bytes(node['used_memory'])} / {in_bytes(node['maxmemory'])}",
-            _count(node["keys"]),
-            _count(node["clients"]),
-            node["address"],
-        )
-    table.add_section()
+        _add(table, node["id"] if node["node_id"] == "0001" else node["node_id"], _role(node), node)
+    out.print(table)
 
 
-def _node_status(node: dict[str, Any]) -> str:
-    if node["pid"] is None:
-        return f"{node['status']}, [red]no process[/red]"
-    return str(node["status"])
+def _table() -> Table:
+    table = Table(box=None, padding=(0, 0, 0, 2), header_style="dim")
+    table.add_column("Node", no_wrap=True)
+    table.add_column("Role", overflow="fold")
+    for name in ("Memory", "Keys", "Clients"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("Address", no_wrap=True)
+    table.add_column("Pid", justify="right", no_wrap=True)
+    return table
+
+
+def _add(table: Table, name: str, role: str, node: dict[str, Any]) -> None:
+    table.add_row(
+        name,
+        role,
+        f"{in_short(node['used_memory'])}/{in_short(node['maxmemory'])}",
+        _count(node["keys"]),
+        _count(node["clients"]),
+        node["address"] or "-",
+        _count(node["pid"]),
+    )
 
 
 def _role(node: dict[str, Any]) -> str:
+    """The role, and whatever is not as it should be."""
+    words = [node["role"] or "node"]
     if node["role"] == "replica" and not node["in_sync"]:
-        return "replica, [yellow]not in sync[/yellow]"
-    return node["role"] or ""
+        words.append("not in sync")
+    if node["status"] != "available":
+        words.append(node["status"])
+    if node["pid"] is None:
+        words.append("no process")
+    elif node["used_memory"] is None:
+        words.append("no answer")
+    return words[0] if len(words) == 1 else f"{words[0]}, [yellow]{', '.join(words[1:])}[/yellow]"
 
 
 def _count(number: int | None) -> str:
     return "-" if number is None else str(number)
-
-
-def _endpoint(kind: str, resource: dict[str, Any]) -> str:
-    address = resource.get(f"{kind}_endpoint")
-    return f"{kind} [bold]{address}[/bold]" if address else ""
 
 
 def _without_service(state_dir: Path, *, as_json: bool) -> None:
@@ -132,19 +133,12 @@ def _without_service(state_dir: Path, *, as_json: bool) -> None:
     if not looks:
         out.print("No engine runs")
         return
-    table = _table("Engines that run on")
+    out.print("These run on:")
+    table = _table()
     for look in looks:
         seen = _engine_json(*look)
-        table.add_row(
-            seen["node"],
-            "serving" if seen["answers"] else "[red]does not answer[/red]",
-            f"{seen['engine']} {seen['version']} [dim]pid {seen['pid']}[/dim]",
-            seen["role"] or "",
-            f"{in_bytes(seen['used_memory'])} / {in_bytes(seen['maxmemory'])}",
-            _count(seen["keys"]),
-            _count(seen["clients"]),
-            seen["address"] or "-",
-        )
+        role = seen["role"] or seen["engine"]
+        _add(table, seen["node"], role if seen["answers"] else f"{role}, [red]no answer[/red]", seen)
     out.print(table)
 
 

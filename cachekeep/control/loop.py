@@ -18,7 +18,7 @@ from cachekeep.control.observe import Observer
 from cachekeep.control.unit import Unit, load_unit, unit_of
 from cachekeep.domain.cache_cluster import CacheCluster
 from cachekeep.domain.events import Event, SourceType
-from cachekeep.domain.nodes import NodeKey, ObservedNode
+from cachekeep.domain.nodes import NodeKey, NodeSpec, ObservedNode
 from cachekeep.domain.parameters import ParameterGroup
 from cachekeep.domain.ports import Clock, Conflict, EngineAdmin, EngineCatalogue, Host, Resource, Store
 from cachekeep.domain.replication_group import ReplicationGroup
@@ -60,6 +60,7 @@ class Control:
         self._actor = Actor(world.host, world.admin, world.catalogue, self._attempts)
         self._wakes: dict[Unit, asyncio.Event] = {}
         self._new_units: asyncio.Queue[Unit] = asyncio.Queue()
+        self._specs: dict[Unit, tuple[object, dict[NodeKey, NodeSpec]]] = {}
         self._told: set[tuple[NodeKey, str]] = set()
         self.seen: dict[NodeKey, ObservedNode] = {}
         """The last look at every node, for status pages."""
@@ -127,6 +128,7 @@ class Control:
                 decision = Decision(recheck_s=LONGEST_BACK_OFF_S, sentence="failed")
             if decision is None:
                 del self._wakes[unit]
+                self._specs.pop(unit, None)
                 return
             if decision == previous and (decision.steps or decision.puts):
                 back_off = min(back_off * 2, LONGEST_BACK_OFF_S)
@@ -145,7 +147,7 @@ class Control:
         if group is None and not clusters:
             return None
         parameter_groups = {c.parameter_group: self._parameter_group(c) for c in clusters}
-        specs = node_specs(clusters, parameter_groups, self._catalog, self._abilities)
+        specs = self._node_specs(unit, clusters, parameter_groups)
         nodes = await self._observer.look(specs)
         self.seen.update(nodes)
         look = Look(
@@ -163,6 +165,17 @@ class Control:
         failures = await self._actor.run(decision.stages)
         self._tell(failures)
         return decision
+
+    def _node_specs(
+        self, unit: Unit, clusters: list[CacheCluster], parameter_groups: dict[str, ParameterGroup]
+    ) -> dict[NodeKey, NodeSpec]:
+        """Those of the last round while nothing that they are made from has changed: they cost more than a look."""
+        made_from = (clusters, parameter_groups)
+        known = self._specs.get(unit)
+        if known is None or known[0] != made_from:
+            known = made_from, node_specs(clusters, parameter_groups, self._catalog, self._abilities)
+            self._specs[unit] = known
+        return known[1]
 
     def _decide(self, group: ReplicationGroup | None, clusters: list[CacheCluster], look: Look) -> Decision:
         if group is not None:

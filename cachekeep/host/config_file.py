@@ -86,6 +86,9 @@ def _defaults(version: EngineVersion) -> dict[str, str]:
         "appendonly": "no",
         "repl-diskless-sync": "yes",
         "repl-diskless-sync-delay": "0",
+        # An empty replica loads from the socket. Through a file, Valkey 9 notices the end of the download only in
+        # its cron, up to a second later. One that holds data still keeps it until the file is complete.
+        "repl-diskless-load": "on-empty-db",
         "rdb-del-sync-files": "yes",
         "always-show-logo": "no",
     }

@@ -276,6 +276,8 @@ def _data_bytes(given: Mapping[str, str], node_type: NodeType) -> int:
 
 
 def _same(name: str, wanted: str, running: str) -> bool:
+    if wanted == running:  # nearly always; every node is compared at every look
+        return True
     if name == _BUFFER_LIMIT:
         return _classes(wanted) == _classes(running)
     if name == _EVENTS:

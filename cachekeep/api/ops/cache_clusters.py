@@ -331,27 +331,32 @@ def _refuse_version_change(call: Call, cluster: CacheCluster) -> None:
 
 def _pending(call: Call, work: Transaction, cluster: CacheCluster) -> Pending:
     """What waits after this request. New nodes get their addresses here, unclaimed."""
-    pending = cluster.pending
-    name = call.text("CacheNodeType")
-    if name is not None:
-        node_type = choose.choose_node_type(call, name)
-        if name != cluster.node_type or pending.node_type is not None:
-            _refuse_for_member(cluster, "CacheNodeType")
-        if name != cluster.node_type:
-            if not cluster.engine.speaks_resp:
-                raise invalid_combination("The node type of a Memcached cluster cannot be modified.")
-            more = node_type.maxmemory_bytes - call.services.catalog.node_types[cluster.node_type].maxmemory_bytes
-            choose.check_more(call, name, max(more, 0))
-        pending = replace(pending, node_type=None if name == cluster.node_type else name)
     count = call.number("NumCacheNodes")
-    if count is None:
-        if call.texts("CacheNodeIdsToRemove"):
-            raise invalid_combination("CacheNodeIdsToRemove needs NumCacheNodes.")
-        return pending
-    if cluster.engine.speaks_resp:
+    if count is None and call.texts("CacheNodeIdsToRemove"):
+        raise invalid_combination("CacheNodeIdsToRemove needs NumCacheNodes.")
+    if count is not None:
         _node_count(call, cluster.engine)
+    pending = _pending_node_type(call, cluster)
+    if count is None or cluster.engine.speaks_resp:
         return pending
-    return replace(pending, **_membership(call, work, cluster, _node_count(call, cluster.engine)))
+    return replace(pending, **_membership(call, work, cluster, count))
+
+
+def _pending_node_type(call: Call, cluster: CacheCluster) -> Pending:
+    pending, name = cluster.pending, call.text("CacheNodeType")
+    if name is None:
+        return pending
+    node_type = choose.choose_node_type(call, name)
+    if name == cluster.node_type and pending.node_type is None:
+        return pending
+    _refuse_for_member(cluster, "CacheNodeType")
+    if name == cluster.node_type:
+        return replace(pending, node_type=None)
+    if not cluster.engine.speaks_resp:
+        raise invalid_combination("The node type of a Memcached cluster cannot be modified.")
+    more = node_type.maxmemory_bytes - call.services.catalog.node_types[cluster.node_type].maxmemory_bytes
+    choose.check_more(call, name, max(more, 0))
+    return replace(pending, node_type=name)
 
 
 def _membership(call: Call, work: Transaction, cluster: CacheCluster, count: int) -> dict[str, Any]:

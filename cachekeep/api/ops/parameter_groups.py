@@ -136,12 +136,10 @@ def modify_cache_parameter_group(call: Call) -> present.Shape:
 def _check_fixed(call: Call, old: ParameterGroup, new: ParameterGroup) -> None:
     """Some values a cache keeps for life. Only more databases are possible later, by a reboot; fewer lose keys."""
     family = call.services.catalog.families[old.family]
-    changed = [
-        name
-        for name in sorted(FIXED_IN_USE & family.parameters.keys())
-        if old.values.get(name, family.parameters[name].default) != new.values.get(name, family.parameters[name].default)
-        and not (name == "databases" and choose.databases(family, new) > choose.databases(family, old))
-    ]
+    defaults = {name: family.parameters[name].default for name in sorted(FIXED_IN_USE & family.parameters.keys())}
+    changed = [n for n, default in defaults.items() if old.values.get(n, default) != new.values.get(n, default)]
+    if choose.databases(family, new) > choose.databases(family, old):
+        changed.remove("databases")
     users = _users(call, old) if changed else []
     if users:
         why = ": the keys of the databases that go would be lost" if changed[0] == "databases" else ""
