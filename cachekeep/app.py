@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import resource
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -161,8 +162,27 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         store.close()
 
 
+class _Server(uvicorn.Server):
+    """Leaves signals to us: uvicorn's own handling ends the process before anything of ours is closed."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        for number in numbers:
+            loop.add_signal_handler(number, self._end)
+        try:
+            yield
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+    def _end(self) -> None:
+        self.should_exit = True
+
+
 async def _run(settings: Settings, listener: socket.socket, control: Control, application: Starlette) -> None:
-    server = uvicorn.Server(
+    server = _Server(
         uvicorn.Config(
             application,
             loop="none",

@@ -115,9 +115,9 @@ def _typed(name: str, value: object) -> object:
             case "state_dir":
                 return Path(str(value)).expanduser().absolute()
             case "port":
-                return int(str(value))
+                return _number(value, int)
             case "overcommit":
-                return float(str(value))
+                return _number(value, float)
             case "redis_stand_in":
                 return _boolean(value)
             case "access_keys":
@@ -126,6 +126,13 @@ def _typed(name: str, value: object) -> object:
                 return str(value)
     except ValueError as error:
         raise SettingsError(f"{name}: {error}") from None
+
+
+def _number(value: object, kind: type[int] | type[float]) -> float:
+    try:
+        return kind(str(value))
+    except ValueError:
+        raise ValueError(f"must be a number, not {value!r}") from None
 
 
 def _boolean(value: object) -> bool:

@@ -50,6 +50,16 @@ def choose_engine(call: Call, engine: Engine, wanted_text: str | None) -> Engine
     raise invalid_combination(f"Cannot find version {wanted_text or 'any'} for {engine.value}; {on_offer}.")
 
 
+def asks_for_another_version(call: Call, engine: Engine, now: EngineVersion) -> bool:
+    """Whether EngineVersion names another version than `now`, which may be more exact: 9.1 is 9.1.2's too.
+
+    Raises InvalidParameterCombination for one that this machine does not have.
+    """
+    text = call.text("EngineVersion")
+    wanted = _wanted_version(engine, text)
+    return wanted is not None and not wanted.covers(now) and choose_engine(call, engine, text).version != now
+
+
 def _wanted_version(engine: Engine, text: str | None) -> EngineVersion | None:
     if text is None:
         return None

@@ -20,7 +20,7 @@ from cachekeep.domain.cache_cluster import CacheCluster
 from cachekeep.domain.events import Event, SourceType
 from cachekeep.domain.nodes import NodeKey, NodeSpec, ObservedNode
 from cachekeep.domain.parameters import ParameterGroup
-from cachekeep.domain.ports import Clock, Conflict, EngineAdmin, EngineCatalogue, Host, Resource, Store
+from cachekeep.domain.ports import Clock, Conflict, EngineAdmin, EngineCatalogue, Host, Resource, Store, WorldError
 from cachekeep.domain.replication_group import ReplicationGroup
 from cachekeep.domain.steps import Configure
 from cachekeep.plan.cache_cluster import plan_cluster
@@ -34,6 +34,8 @@ log = structlog.get_logger()
 # A round that decides the same as the one before waits this long, doubling up to the limit.
 FIRST_BACK_OFF_S = 0.01
 LONGEST_BACK_OFF_S = 2.0
+# A round that only waits (for an engine to load, a replica to synchronise) looks again this seldom in the end.
+LONGEST_WAIT_S = 0.5
 SWEEP_GRACE_S = 5.0
 
 
@@ -68,12 +70,12 @@ class Control:
     async def run(self) -> None:
         """Until cancelled. Engines go on when it ends."""
         self._world.store.subscribe(self._changed)
-        await self._sweep()
         for group in self._world.store.all(ReplicationGroup):
             self.wake(unit_of(group))
         for cluster in self._world.store.all(CacheCluster):
             self.wake(unit_of(cluster))
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._sweep(), name="sweep")
             while True:
                 unit = await self._new_units.get()
                 tasks.create_task(self._keep(unit), name=str(unit))
@@ -102,18 +104,24 @@ class Control:
 
     async def _sweep(self) -> None:
         """What has a folder or a process here but no resource in the store is the rest of a delete: finish it."""
-        known = {
-            key
-            for cluster in self._world.store.all(CacheCluster)
-            for key in (*(cluster.key(n) for n in cluster.nodes), cluster.discovery_key)
-        }
         for key in self._world.host.nodes():
-            if key not in known:
-                log.warning("removing a node that belongs to nothing", node=str(key))
+            if self._is_wanted(key):
+                continue
+            log.warning("removing a node that belongs to nothing", node=str(key))
+            try:
                 await self._world.host.stop(key, grace_s=SWEEP_GRACE_S)
                 await self._world.host.remove(key)
-        for stray in await self._world.host.end_strays():
-            log.warning("ended a process that belonged to nothing", node=stray)
+            except WorldError as error:
+                log.warning("a node that belongs to nothing stays", node=str(key), reason=str(error))
+        try:
+            for stray in await self._world.host.end_strays():
+                log.warning("ended a process that belonged to nothing", node=stray)
+        except WorldError as error:
+            log.warning("cannot look for processes that belong to nothing", reason=str(error))
+
+    def _is_wanted(self, key: NodeKey) -> bool:
+        cluster = self._world.store.get(CacheCluster, key.region, key.cluster_id)
+        return cluster is not None and key in (*(cluster.key(n) for n in cluster.nodes), cluster.discovery_key)
 
     async def _keep(self, unit: Unit) -> None:
         wake = self._wakes[unit]
@@ -130,13 +138,13 @@ class Control:
                 del self._wakes[unit]
                 self._specs.pop(unit, None)
                 return
-            if decision == previous and (decision.steps or decision.puts):
-                back_off = min(back_off * 2, LONGEST_BACK_OFF_S)
-                await _wait(wake, back_off)
-            elif decision.steps or decision.puts:
-                back_off = FIRST_BACK_OFF_S
+            acted = bool(decision.steps or decision.puts)
+            if decision == previous:
+                back_off = min(back_off * 2, LONGEST_BACK_OFF_S if acted else LONGEST_WAIT_S)
+                await _wait(wake, back_off if acted else max(decision.recheck_s, back_off))
             else:
-                await _wait(wake, decision.recheck_s)
+                back_off = FIRST_BACK_OFF_S
+                await _wait(wake, 0.0 if acted else decision.recheck_s)
             if wake.is_set():
                 back_off = FIRST_BACK_OFF_S
             previous = decision
@@ -162,6 +170,8 @@ class Control:
         decision = self._decide(group, clusters, look)
         if not self._commit(group, clusters, decision):
             return Decision(recheck_s=0.0, sentence="changed meanwhile")
+        if decision.released:
+            self._forget_nodes(clusters)
         failures = await self._actor.run(decision.stages)
         self._tell(failures)
         return decision
@@ -221,6 +231,14 @@ class Control:
                 self._attempts.forget(key)
         log.info("decided", sentence=decision.sentence, events=[e.message for e in decision.events])
         return True
+
+    def _forget_nodes(self, clusters: list[CacheCluster]) -> None:
+        """Nodes that left their cluster are shown no more."""
+        for cluster in clusters:
+            kept = self._world.store.get(CacheCluster, cluster.region, cluster.id)
+            here = {kept.key(n) for n in kept.nodes} if kept else set()
+            for key in {cluster.key(n) for n in cluster.nodes} - here:
+                self.seen.pop(key, None)
 
     def _tell(self, failures: list[Failure]) -> None:
         """A value that an engine refuses is told to the user, once."""

@@ -63,6 +63,7 @@ class Observer:
             facts=facts,
             folder=self._host.has_folder(key),
             saved=saved and process is None,
+            tried_since=saved and process is None and self._host.started_since_saved(key),
             failures=self._attempts.failures(key),
             log_tail=self._attempts.words(key),
             started_with=self._host.started_with(key) if process is not None else None,

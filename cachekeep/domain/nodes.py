@@ -118,7 +118,8 @@ class ObservedNode:
     """One look at one node.
 
     process None: nothing runs. facts None while a process runs: it does not answer (yet).
-    saved: the folder holds the complete data set of an orderly stop, to be loaded at the next start.
+    saved: the folder holds the complete data set of an orderly stop, to be loaded at the next start. tried_since:
+    a process was started since it was saved.
     failures: starts in a row that ended before the engine answered; log_tail: the engine's last log lines then.
     started_with: the configuration that the process was started with, None when unknown.
     announced: what a discovery responder tells, version and members. listening: a responder takes connections.
@@ -128,6 +129,7 @@ class ObservedNode:
     facts: NodeFacts | None = None
     folder: bool = False
     saved: bool = False
+    tried_since: bool = False
     failures: int = 0
     log_tail: tuple[str, ...] = ()
     started_with: Mapping[str, str] | None = None
@@ -140,4 +142,12 @@ class ObservedNode:
         return self.process is not None and self.facts is not None and not self.facts.loading
 
 
+    @property
+    def loading_failed(self) -> bool:
+        """A start with the saved data came to nothing, or it came to something and died since: the data may be old."""
+        return self.saved and (self.failures >= LOADS_TRIED or (self.tried_since and self.failures == 0))
+
+
+# Starts with saved data that may fail before others who have data come first.
+LOADS_TRIED = 3
 NOTHING_SEEN = ObservedNode()

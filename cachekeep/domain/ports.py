@@ -74,6 +74,10 @@ class Host(Protocol):
         """The folder holds a complete data set of an orderly stop, marked by `mark_saved`."""
         ...
 
+    def started_since_saved(self, key: NodeKey) -> bool:
+        """A process was started after the data set was saved."""
+        ...
+
     def mark_saved(self, key: NodeKey, saved: bool) -> None:
         """Set or remove that mark, durably."""
         ...

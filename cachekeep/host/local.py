@@ -205,6 +205,13 @@ class LocalHost:
         except FileNotFoundError:
             return False
 
+    def started_since_saved(self, key: NodeKey) -> bool:
+        folder = self._folder(key)
+        try:
+            return (folder / "node.json").stat().st_mtime_ns > (folder / "saved").stat().st_mtime_ns
+        except FileNotFoundError:
+            return False
+
     def mark_saved(self, key: NodeKey, saved: bool) -> None:
         folder = self._folder(key)
         with told_as_world_error("mark the data set in", folder):

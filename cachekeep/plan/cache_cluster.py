@@ -72,7 +72,7 @@ def _keep(cluster: CacheCluster, look: Look) -> Decision:
     failed = create_failure(cluster, look)
     if failed is not None:
         return failed
-    if cluster.pending.anything and windows.is_open(cluster.upkeep.maintenance_window, look.now):
+    if windows.is_due(cluster, look.now):
         return Decision(
             puts=(with_node_type(cluster, cluster.pending.node_type or cluster.node_type),),
             events=(cluster_event(cluster, look, "Applying modifications in the maintenance window"),),
@@ -83,7 +83,7 @@ def _keep(cluster: CacheCluster, look: Look) -> Decision:
     if text is not None and old_type is not None:
         message = f"Failed applying modification to cache node type to {cluster.node_type}. {text}"
         return Decision(
-            puts=(replace(cluster, node_type=old_type, node_type_before=None),),
+            puts=(replace(cluster, node_type=old_type, node_type_before=None, status=Status.AVAILABLE),),
             events=(cluster_event(cluster, look, message),),
             recheck_s=0.0,
             sentence=text,
@@ -119,6 +119,10 @@ def settle(cluster: CacheCluster) -> tuple[CacheCluster, list[str]]:
 
 
 def recheck_s(look: Look, *, settled: bool) -> float:
+    """When to look again: soon while something is on its way, at the end of the hold if that is all there is."""
     if settled:
         return REST_S
-    return max(min(look.hold_s.values(), default=SOON_S), SOON_S)
+    on_the_way = [key for key, seen in look.nodes.items() if not seen.serving and key not in look.hold_s]
+    if on_the_way or not look.hold_s:
+        return SOON_S
+    return max(min(look.hold_s.values()), SOON_S)

@@ -52,7 +52,7 @@ def _keep(cluster: CacheCluster, look: Look) -> Decision:
     failed = create_failure(cluster, look)
     if failed is not None:
         return failed
-    if cluster.pending.anything and windows.is_open(cluster.upkeep.maintenance_window, look.now):
+    if windows.is_due(cluster, look.now):
         return Decision(
             puts=(apply_pending(cluster),),
             events=(cluster_event(cluster, look, "Applying modifications in the maintenance window"),),
@@ -108,10 +108,10 @@ def _responder(cluster: CacheCluster, look: Look) -> tuple[tuple[Step, ...], ...
     seen = look.nodes.get(key, NOTHING_SEEN)
     members = tuple(sorted(n.address for n in cluster.nodes if n.status is not NodeStatus.DELETING))
     stages: list[tuple[Step, ...]] = []
-    if seen.process is None and look.hold_s.get(key, 0.0) <= 0:
-        stages.append((Start(look.specs[key]),))
     if seen.announced != (cluster.configuration_version, members):
         stages.append((Advertise(key, members, cluster.configuration_version),))
+    if seen.process is None and look.hold_s.get(key, 0.0) <= 0:
+        stages.append((Start(look.specs[key]),))
     return tuple(stages)
 
 

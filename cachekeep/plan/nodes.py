@@ -77,7 +77,7 @@ def node_as_seen(
     texts: list[str] = []
     identity = seen.process.identity if seen.process else None
     new = replace(node, process=identity, parameters=_parameter_status(StoredMember(cluster, node), look))
-    if node.status is NodeStatus.DELETING:
+    if node.status is NodeStatus.DELETING or cluster.status is Status.DELETING:
         return cluster.with_node(new), texts
     if node.process is not None and identity is None:
         if node.reboot_from is not None:
@@ -88,10 +88,10 @@ def node_as_seen(
     if node.reboot_from is not None and seen.serving and identity != node.reboot_from:
         texts.append(f"Cache node {node.node_id} restarted")
         new = replace(new, reboot_from=None, status=NodeStatus.AVAILABLE)
-    elif settled and new.status is NodeStatus.CREATING:
+    elif settled and new.reboot_from is None and new.status is not NodeStatus.AVAILABLE:
         if node.recovering:
             texts.append(f"Finished recovery for cache nodes {node.node_id}")
-        elif cluster.status is not Status.CREATING:
+        elif new.status is NodeStatus.CREATING and cluster.status is not Status.CREATING:
             texts.append(f"Added cache node {node.node_id} in availability zone {node.zone}")
         new = replace(new, status=NodeStatus.AVAILABLE, recovering=False)
     return cluster.with_node(new), texts

@@ -12,7 +12,9 @@ from cachekeep.domain.cache_cluster import NOTHING_PENDING, CacheCluster, Status
 from cachekeep.domain.events import Event, SourceType
 from cachekeep.domain.nodes import NOTHING_SEEN, NodeKey
 from cachekeep.domain.replication_group import ReplicationGroup
+from cachekeep.domain.steps import Bind, Step
 from cachekeep.plan import windows
+from cachekeep.plan.cache_cluster import recheck_s
 from cachekeep.plan.decision import REST_S, SOON_S, Decision, Look
 from cachekeep.plan.nodes import (
     GIVE_UP_AFTER,
@@ -62,7 +64,7 @@ def _keep(story: _Story) -> Decision:
     failed = _failure(story)
     if failed is not None:
         return failed
-    if group.pending.anything and windows.is_open(group.upkeep.maintenance_window, look.now):
+    if windows.is_due(group, look.now):
         return _apply_pending(story)
     too_small = _refuse_shrinking(story)
     if too_small is not None:
@@ -97,6 +99,7 @@ def _record(story: _Story, plan: ShardPlan) -> Decision:
         # AWS's words: ElastiCache guide, "Testing automatic failover".
         text = f"Failover from primary node {group.primary_id} to replica node {new.primary_id} completed"
         events += [story.member_event(new.primary_id, text), story.group_event(text)]
+        members = [_keep_primary(m, new.primary_id) for m in members]
     if plan.settled:
         new, members, more = _settle(story, new, members)
         events += more
@@ -107,9 +110,16 @@ def _record(story: _Story, plan: ShardPlan) -> Decision:
         puts=puts,
         drops=tuple(c for c in story.members if c.id in gone),
         events=tuple(events),
-        recheck_s=_recheck_s(story, plan),
+        recheck_s=recheck_s(look, settled=plan.settled),
         sentence=plan.sentence,
     )
+
+
+def _keep_primary(cluster: CacheCluster, primary_id: str) -> CacheCluster:
+    """A member that was to be deleted, but turned out to have the only copy of the data, stays."""
+    if cluster.id != primary_id or cluster.status is not Status.DELETING:
+        return cluster
+    return replace(cluster, status=Status.MODIFYING)
 
 
 def _kept(story: _Story, gone: set[str]) -> list[CacheCluster]:
@@ -133,12 +143,6 @@ def _settle(
     elif group.status is Status.MODIFYING:
         events.append(story.group_event(f"Modification of replication group {group.id} completed"))
     return replace(group, status=Status.AVAILABLE), ready, events
-
-
-def _recheck_s(story: _Story, plan: ShardPlan) -> float:
-    if plan.settled:
-        return REST_S
-    return max(min(story.look.hold_s.values(), default=SOON_S), SOON_S)
 
 
 def _failure(story: _Story) -> Decision | None:
@@ -190,8 +194,11 @@ def _refuse_shrinking(story: _Story) -> Decision | None:
         if text is not None and old_type is not None:
             return Decision(
                 puts=(
-                    replace(group, node_type=old_type),
-                    *(replace(c, node_type=old_type, node_type_before=None) for c in story.members),
+                    replace(group, node_type=old_type, status=Status.AVAILABLE),
+                    *(
+                        replace(c, node_type=old_type, node_type_before=None, status=Status.AVAILABLE)
+                        for c in story.members
+                    ),
                 ),
                 events=(
                     story.group_event(f"Failed applying modification to cache node type to {group.node_type}. {text}"),
@@ -207,12 +214,11 @@ def _delete(story: _Story) -> Decision:
     group, look = story.group, story.look
     kept = [c for c in story.members if group.retain_primary and c.id == group.primary_id]
     going = [c for c in story.members if c not in kept]
-    stages = removal_steps(going, look)
+    stages = (*_give_up_endpoints(story, kept), *removal_steps(going, look))
     if stages:
         return Decision(stages=stages, recheck_s=SOON_S, sentence=f"deleting {group.id}")
     events = [story.member_event(c.id, "Cache cluster deleted") for c in going]
     events.append(story.group_event(f"Replication group {group.id} deleted"))
-    # The stand-alone plan takes the endpoints' addresses off the kept engine: they are not among its binds.
     freed = [
         replace(c, replication_group_id=None, status=Status.MODIFYING)
         if c.status is not Status.CREATING
@@ -224,3 +230,13 @@ def _delete(story: _Story) -> Decision:
     )
 
 
+def _give_up_endpoints(story: _Story, kept: list[CacheCluster]) -> tuple[tuple[Step, ...], ...]:
+    """The endpoints end with the group: a kept primary listens on its own address only, before they are released."""
+    steps: list[Step] = []
+    for cluster in kept:
+        key, address = cluster.key(cluster.nodes[0]), cluster.nodes[0].address
+        facts = story.look.nodes.get(key, NOTHING_SEEN).facts
+        lost = tuple(h for h in facts.binds if h != address.host) if facts else ()
+        if lost:
+            steps.append(Bind(key, address, (address.host,), lost))
+    return (tuple(steps),) if steps else ()

@@ -42,9 +42,12 @@ class Member:
 
     @property
     def has_data(self) -> bool:
-        """It holds something that a newly started engine would not."""
+        """It holds something that a newly started engine would not.
+
+        A replica says offset 1 before its first synchronisation; an idle pair says 0 after it.
+        """
         facts = self.seen.facts
-        return self.seen.serving and facts is not None and (facts.offset > 0 or facts.keys > 0)
+        return self.seen.serving and facts is not None and (facts.offset > 1 or facts.keys > 0)
 
 
 @dataclass(frozen=True)
@@ -83,8 +86,8 @@ def plan_shard(shard: Shard) -> ShardPlan:
     primary = shard.member(shard.primary)
     if primary is None:
         raise ValueError(f"{shard.primary} is not a member of its shard")
-    leaving, removed = _plan_leaving(shard)
     plan = _with_primary(shard, primary) if primary.alive else _without_primary(shard, primary)
+    leaving, removed = _plan_leaving(shard, primary)
     return replace(
         plan,
         stages=plan.stages + leaving,
@@ -95,35 +98,43 @@ def plan_shard(shard: Shard) -> ShardPlan:
 
 def _without_primary(shard: Shard, primary: Member) -> ShardPlan:
     others = [m for m in shard.members if m.key != primary.key and not m.leaving]
-    if primary.seen.saved:
-        return ShardPlan(
-            shard.primary,
-            _one_stage(_start(primary, None, keep_data=True)),
-            sentence=f"starting {primary.key} with the data of its orderly stop",
-        )
-    heirs = [m for m in others if m.has_data]
+    # A member that was to leave may be the last that has the data: then it takes over and stays.
+    heirs = [m for m in others if m.has_data] or [m for m in shard.members if m.leaving and m.has_data]
+    if primary.seen.saved and not (heirs and primary.seen.loading_failed):
+        return _start_saved(shard, primary)
     if heirs:
         return _succeed(best_heir(heirs), primary)
-    silent = [m for m in others if m.alive and not m.seen.serving]
+    silent = [m for m in shard.members if m.key != primary.key and m.alive and not m.seen.serving]
     if silent:
         names = ", ".join(str(m.key) for m in silent)
         return ShardPlan(
             shard.primary,
             sentence=f"{primary.key} is gone; waiting for {names} to answer before deciding who has the data",
         )
+    saved = [m for m in others if m.seen.saved and not m.alive and not m.seen.loading_failed]
+    if saved:
+        return _start_saved(shard, saved[0])
     # Nobody has anything: all may start at once, and the primary starts empty.
     steps = [step for m in (primary, *others) if not m.alive for step in _start(m, None)]
     return ShardPlan(shard.primary, _one_stage(steps), sentence=f"starting {primary.key}")
 
 
+def _start_saved(shard: Shard, member: Member) -> ShardPlan:
+    return ShardPlan(
+        shard.primary,
+        _one_stage(_start(member, None, keep_data=True)),
+        sentence=f"starting {member.key} with the data of its orderly stop",
+    )
+
+
 def best_heir(heirs: Sequence[Member]) -> Member:
-    """The member to take over: one that was promoted already, else the highest offset, then the lowest key."""
+    """The member to take over: the highest offset, then one that was promoted already, then the lowest key."""
 
-    def rank(member: Member) -> tuple[bool, int, int]:
+    def rank(member: Member) -> tuple[int, bool, int]:
         facts = _facts(member)
-        return (facts.role is Role.PRIMARY, facts.offset, facts.keys)
+        return (facts.offset, facts.role is Role.PRIMARY, facts.keys)
 
-    return sorted(sorted(heirs, key=lambda m: m.key), key=rank)[-1]
+    return max(sorted(heirs, key=lambda m: m.key), key=rank)
 
 
 def _succeed(heir: Member, dead: Member) -> ShardPlan:
@@ -144,9 +155,10 @@ def _with_primary(shard: Shard, primary: Member) -> ShardPlan:
         return ShardPlan(shard.primary, _one_stage(starts), sentence=f"waiting for {primary.key} to answer")
     if _facts(primary).role is Role.REPLICA:
         return _usurped(shard, primary)
+    # Endpoints first: who waits for them must not wait for a replica.
     stages = [
-        _bring_up_replicas(shard, primary),
         *_binds(shard, primary),
+        _bring_up_replicas(shard, primary),
         _configures(shard),
         _reboots(shard, primary),
     ]
@@ -186,26 +198,35 @@ def _bring_up_replicas(shard: Shard, primary: Member) -> tuple[Step, ...]:
 
 
 def _binds(shard: Shard, primary: Member) -> list[tuple[Step, ...]]:
-    """Two stages: give up, then take. An address that two engines want would be refused to the second."""
+    """Three stages: give up, take the primary endpoint, take the reader endpoint.
+
+    An address that two engines want would be refused to the second; and while a silent replica holds the reader's,
+    the primary's must not wait for it.
+    """
     reader = _reader(shard, primary)
     give_up: list[Step] = []
     take: list[Step] = []
+    take_reader: list[Step] = []
     for member in shard.members:
         if not member.seen.serving:
             continue
-        wanted = [member.spec.address.host]
+        own, held = member.spec.address.host, _facts(member).binds
+        wanted = [own]
         if member.key == primary.key and shard.primary_host:
             wanted.append(shard.primary_host)
+        without_reader = tuple(wanted)
         if reader is not None and member.key == reader.key and shard.reader_host:
             wanted.append(shard.reader_host)
-        held = _facts(member).binds
         kept = tuple(h for h in wanted if h in held)
         lost = tuple(h for h in held if h not in wanted)
         if lost:
-            give_up.append(Bind(member.key, member.spec.address, kept or tuple(wanted[:1]), lost))
-        if len(kept) < len(wanted):
-            take.append(Bind(member.key, member.spec.address, tuple(wanted)))
-    return [tuple(give_up), tuple(take)]
+            give_up.append(Bind(member.key, member.spec.address, kept or (own,), lost))
+        first = tuple(h for h in wanted if h in held or h in without_reader)
+        if len(kept) < len(first):
+            take.append(Bind(member.key, member.spec.address, first))
+        if len(first) < len(wanted):
+            take_reader.append(Bind(member.key, member.spec.address, tuple(wanted)))
+    return [tuple(give_up), tuple(take), tuple(take_reader)]
 
 
 def _reader(shard: Shard, primary: Member) -> Member | None:
@@ -239,15 +260,22 @@ def _reboots(shard: Shard, primary: Member) -> tuple[Step, ...]:
     return ()
 
 
-def _plan_leaving(shard: Shard) -> tuple[tuple[tuple[Step, ...], ...], tuple[NodeKey, ...]]:
-    """Members on their way out have lost their endpoints in `_binds`; now process and folder go."""
+def _plan_leaving(
+    shard: Shard, primary: Member
+) -> tuple[tuple[tuple[Step, ...], ...], tuple[NodeKey, ...]]:
+    """Members on their way out have lost their endpoints in `_binds`; now process and folder go.
+
+    While the primary does not serve as one, a process that leaves may hold the only copy of the data: it stays.
+    """
+    secure = _in_role(primary, primary)
     steps: list[Step] = []
     removed: list[NodeKey] = []
     for member in shard.members:
         if not member.leaving:
             continue
         if member.alive:
-            steps.append(Stop(member.key, member.spec.address))
+            if secure:
+                steps.append(Stop(member.key, member.spec.address))
         elif member.seen.folder:
             steps.append(Remove(member.key))
         else:

@@ -9,7 +9,9 @@ import re
 import zlib
 from datetime import UTC, datetime
 
+from cachekeep.domain.cache_cluster import CacheCluster, Status
 from cachekeep.domain.faults import invalid_value
+from cachekeep.domain.replication_group import ReplicationGroup
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _MAINTENANCE = re.compile(r"([a-z]{3}):(\d\d):(\d\d)-([a-z]{3}):(\d\d):(\d\d)\Z", re.ASCII)
@@ -49,6 +51,15 @@ def is_open(window: str, now: float) -> bool:
     moment = datetime.fromtimestamp(now, UTC)
     minute = moment.weekday() * _DAY_M + moment.hour * 60 + moment.minute
     return (minute - start) % _WEEK_M < length
+
+
+def is_due(resource: ReplicationGroup | CacheCluster, now: float) -> bool:
+    """Something waits for the window, the window is open, and nothing else is being done."""
+    return (
+        resource.status is Status.AVAILABLE
+        and resource.pending.anything
+        and is_open(resource.upkeep.maintenance_window, now)
+    )
 
 
 def default_maintenance_window(region: str, name: str) -> str:

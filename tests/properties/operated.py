@@ -15,7 +15,7 @@ from cachekeep.domain.cache_cluster import CacheCluster, NodeStatus, Pending, St
 from cachekeep.domain.nodes import NodeKey, ObservedNode, Role
 from cachekeep.domain.replication_group import ReplicationGroup
 from cachekeep.domain.steps import Bind, Configure, Follow, Promote, Remove, Start, Stop
-from cachekeep.plan.decision import Decision, Look
+from cachekeep.plan.decision import REST_S, Decision, Look
 from cachekeep.plan.nodes import wants_reboot
 from cachekeep.plan.replication_group import plan_group
 from tests.properties.simulated import FakeAdmin, FakeCatalogue, FakeHost, Mischief, ServiceDied, World
@@ -74,7 +74,7 @@ class Operated:
             self.acknowledged.add(value)
 
     def reboot(self, index: int) -> None:
-        """As RebootCacheCluster does. A node without a process is left out: see the strict xfail in test_transcripts."""
+        """As RebootCacheCluster does. A node without a process is left out: scripts/defects."""
         cluster = self.members[index % len(self.members)]
         node = cluster.nodes[0]
         if cluster.status is Status.AVAILABLE and node.process is not None:
@@ -217,21 +217,23 @@ class Operated:
 
     # --- how it ends ----------------------------------------------------------------------------------------------
 
-    def calm_down(self, rounds: int = 60) -> None:
+    def calm_down(self, rounds: int = 40) -> None:
         """The world stops misbehaving; after so many rounds everything is in its place."""
         self.mischief.arm(None, 0)
         for engine in self.world.running.values():
             engine.silent = engine.stalled = 0
+        resting = 0
         for _ in range(rounds):
             decision = self.round()
-            if self.gone or self._at_rest(decision):
+            resting = resting + 1 if self._at_rest(decision) else 0
+            # Three times, so that a replica that was just told of the last writes has them.
+            if self.gone or resting == 3:
                 return
             self.world.tick()
         raise AssertionError(f"not settled: {decision.sentence}; {self.group}; {self.world.running}")
 
     def _at_rest(self, decision: Decision) -> bool:
-        ended = self.group.status in (Status.AVAILABLE, Status.CREATE_FAILED)
-        return ended and not decision.stages and not decision.puts and not decision.drops
+        return decision.recheck_s == REST_S and not decision.stages and not decision.puts and not decision.drops
 
     def check_in_place(self) -> None:
         """What a user may rely on when the group says `available`."""

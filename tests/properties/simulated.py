@@ -229,6 +229,9 @@ class FakeHost:
         self.world.folders.pop(key, None)
         self.mischief.afterwards()
 
+    async def end_strays(self) -> list[str]:
+        return []
+
     def nodes(self) -> list[NodeKey]:
         return sorted(self.world.folders)
 
@@ -274,6 +277,9 @@ class FakeAdmin:
             keys=len(found.writes),
             config={name: found.config[name] for name in settings if name in found.config},
         )
+
+    async def takes_connections(self, address: Address) -> bool:
+        return self.world.at(address.host) is not None
 
     async def follow(self, address: Address, primary: Address) -> None:
         engine = self._change(address)

@@ -175,8 +175,7 @@ def _refuse_own_shape(call: Call, group: ReplicationGroup) -> None:
         "CacheSecurityGroupNames": [],
     }
     different = [name for name, value in shared.items() if call.params.get(name, value) != value]
-    version = call.text("EngineVersion")
-    if version is not None and choose.choose_engine(call, group.engine, version).version != group.version:
+    if choose.asks_for_another_version(call, group.engine, group.version):
         different.append("EngineVersion")
     if different:
         raise invalid_combination(
@@ -324,8 +323,7 @@ def _refuse_version_change(call: Call, cluster: CacheCluster) -> None:
     engine = call.text("Engine")
     if engine is not None and engine_named(engine) is not cluster.engine:
         raise not_available_yet("Changing the engine of a cache cluster")
-    version = call.text("EngineVersion")
-    if version is not None and choose.choose_engine(call, cluster.engine, version).version != cluster.version:
+    if choose.asks_for_another_version(call, cluster.engine, cluster.version):
         raise not_available_yet("Changing the engine version of a cache cluster")
 
 

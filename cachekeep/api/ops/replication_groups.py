@@ -241,11 +241,8 @@ def _refuse_version_change(call: Call, group: ReplicationGroup) -> None:
     engine = call.text("Engine")
     if engine is not None and engine_named(engine) is not group.engine:
         raise not_available_yet("Changing the engine of a replication group")
-    version = call.text("EngineVersion")
-    if version is not None:
-        choice = choose.choose_engine(call, group.engine, version)
-        if choice.version != group.version:
-            raise not_available_yet("Changing the engine version of a replication group")
+    if choose.asks_for_another_version(call, group.engine, group.version):
+        raise not_available_yet("Changing the engine version of a replication group")
 
 
 def _plain_changes(call: Call, group: ReplicationGroup) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from cachekeep.credentials import AccessKey
 URL = "http://127.0.0.1:8600"
 
 
-def evaluated(environment: dict[str, str], secret: str = "secret") -> dict[str, str]:
+def evaluated(environment: dict[str, str], spelled: str = "secret") -> dict[str, str]:
     """The environment of a shell that ran our lines in this one."""
-    script = "\n".join(lines(URL, "eu-west-1", AccessKey("AKID", secret), environment)) + "\nenv -0"
+    script = "\n".join(lines(URL, "eu-west-1", AccessKey("AKID", spelled), environment)) + "\nenv -0"
     done = subprocess.run(["/bin/sh", "-euc", script], env=environment, capture_output=True, check=True)
     return dict(entry.split("=", 1) for entry in done.stdout.decode().split("\0") if entry)
 

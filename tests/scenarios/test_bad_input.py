@@ -1,0 +1,1028 @@
+"""Whatever is asked for wrongly is refused with AWS's code, changes nothing, and never breaks the service."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from botocore import xform_name
+from botocore.exceptions import ClientError
+
+from cachekeep.api.operations import OPERATIONS
+from cachekeep.domain.engine import Engine
+from cachekeep.host.installs import MachineCatalogue
+
+from .conftest import Service, cluster_status, create_cluster, create_group, gone, group_status, wait_for
+from .test_authentication import DESCRIBE, FORM, Reply, send, signed_request
+from .test_refusals import example, unchecked_client
+
+Created = list[tuple[str, str]]
+
+# Codes that every operation may answer with. Source: ElastiCache API reference, "Common Errors".
+COMMON = {
+    "IncompleteSignature",
+    "InvalidAction",
+    "InvalidParameterCombination",
+    "InvalidParameterValue",
+    "MalformedQueryString",
+    "MissingAction",
+    "MissingParameter",
+}
+VALUE, COMBINATION = "InvalidParameterValue", "InvalidParameterCombination"
+
+
+@pytest.fixture(scope="module")
+def calm(
+    tmp_path_factory: pytest.TempPathFactory, loopback_range: IPv4Network, catalogue: MachineCatalogue
+) -> Iterator[Service]:
+    """A service of this module's own, in which nothing changes by itself: a group, two clusters, and what they use."""
+    network = list(loopback_range.subnets(new_prefix=27))[7]
+    service = Service(tmp_path_factory.mktemp("calm") / "state", network)
+    try:
+        service.start()
+        _furnish(service.client(), memcached=catalogue.best(Engine.MEMCACHED, None) is not None)
+        yield service
+        assert "level='error'" not in service.log.read_text()
+        assert "Traceback" not in service.log.read_text()
+    finally:
+        service.dispose()
+
+
+def _furnish(ec: Any, *, memcached: bool) -> None:
+    ec.create_cache_parameter_group(
+        CacheParameterGroupName="own", CacheParameterGroupFamily="valkey9", Description="own"
+    )
+    more = [{"ParameterName": "databases", "ParameterValue": "20"}]
+    ec.modify_cache_parameter_group(CacheParameterGroupName="own", ParameterNameValues=more)
+    ec.create_cache_parameter_group(
+        CacheParameterGroupName="other", CacheParameterGroupFamily="redis7", Description="other"
+    )
+    ec.create_cache_subnet_group(
+        CacheSubnetGroupName="nets", CacheSubnetGroupDescription="nets", SubnetIds=["subnet-1"]
+    )
+    ec.create_replication_group(
+        ReplicationGroupId="grp",
+        ReplicationGroupDescription="x",
+        NumCacheClusters=2,
+        AutomaticFailoverEnabled=True,
+        CacheParameterGroupName="own",
+        CacheSubnetGroupName="nets",
+        Tags=[{"Key": "team", "Value": "a"}],
+    )
+    ec.create_cache_cluster(CacheClusterId="one", Engine="valkey")
+    ec.create_cache_cluster(CacheClusterId="two-001", Engine="valkey")
+    if memcached:
+        ec.create_cache_cluster(CacheClusterId="mem", Engine="memcached", NumCacheNodes=2)
+        wait_for(lambda: cluster_status(ec, "mem") == "available")
+    wait_for(lambda: {cluster_status(ec, "one"), cluster_status(ec, "two-001")} == {"available"})
+    wait_for(lambda: group_status(ec, "grp") == "available")
+
+
+def everything(service: Service) -> dict[str, Any]:
+    """All that is stored, on disk and running, to be compared."""
+    with closing(sqlite3.connect(f"file:{service.state_dir / 'store.sqlite'}?mode=ro", uri=True)) as store:
+        tables = [name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type='table'")]
+        rows = {name: sorted(map(repr, store.execute(f'SELECT * FROM "{name}"'))) for name in tables}  # noqa: S608
+    return {
+        **rows,
+        "engines": sorted(service.engines()),
+        "folders": sorted(str(path) for path in service.nodes_root.glob("*/*/*")),
+    }
+
+
+@pytest.fixture(scope="module")
+def unchecked(calm: Service) -> Any:
+    return unchecked_client(calm)
+
+
+@pytest.fixture
+def unchanged(calm: Service) -> Iterator[Service]:
+    """The service, which must be the same after the test in all that it shows."""
+    before = everything(calm)
+    assert before["resource"]
+    assert before["engines"]
+    yield calm
+    assert everything(calm) == before
+
+
+def refused(ec: Any, operation: str, **params: Any) -> tuple[str, str]:
+    """Code and message of a refusal, which must be one that AWS declares, and never the service's fault."""
+    with pytest.raises(ClientError) as caught:
+        getattr(ec, xform_name(operation))(**params)
+    answer = caught.value.response
+    model = ec.meta.service_model.operation_model(operation)
+    declared = {shape.metadata.get("error", {}).get("code", shape.name) for shape in model.error_shapes}
+    code, message = answer["Error"]["Code"], answer["Error"]["Message"]
+    assert code in declared | COMMON, f"{operation}: {code}"
+    assert 400 <= answer["ResponseMetadata"]["HTTPStatusCode"] < 500
+    assert message
+    assert "Traceback" not in message
+    return code, message
+
+
+def form(service: Service, operation: str, fields: dict[str, str]) -> Reply:
+    """Send exactly these fields, whatever a client library would think of them."""
+    request = signed_request(service, _encode({"Action": operation, "Version": "2015-02-02", **fields}))
+    return send(service, request)
+
+
+def _encode(fields: dict[str, str]) -> bytes:
+    return urlencode(fields).encode()
+
+
+def _flat(shape: Any, value: Any, path: str) -> dict[str, str]:
+    """The fields of a value, as the Query protocol names them."""
+    match shape.type_name:
+        case "structure":
+            fields: dict[str, str] = {}
+            for name, item in value.items():
+                fields |= _flat(shape.members[name], item, f"{path}.{name}" if path else name)
+            return fields
+        case "list":
+            item_name = shape.member.serialization.get("name", "member")
+            fields = {}
+            for number, item in enumerate(value, 1):
+                fields |= _flat(shape.member, item, f"{path}.{item_name}.{number}")
+            return fields
+        case _:
+            return {path: str(value)}
+
+
+def _without_member(fields: dict[str, str], member: str) -> dict[str, str]:
+    return {name: value for name, value in fields.items() if name != member and not name.startswith(f"{member}.")}
+
+
+WRONG_TYPES = {
+    "integer": ["many", "", "1.5", "1e3", "99999999999999999999", "0x10", "٣"],
+    "boolean": ["maybe", "1", ""],
+    "timestamp": ["yesterday", "2026-02-30T00:00:00Z", "-1"],
+    "list": ["x"],
+    "structure": ["x"],
+}
+
+
+@pytest.mark.parametrize("operation", sorted(OPERATIONS))
+def test_requests_that_the_model_does_not_allow(unchanged: Service, unchecked: Any, operation: str) -> None:
+    """Each required field left out, each enum and each type wrong."""
+    shape = unchecked.meta.service_model.operation_model(operation).input_shape
+    good = _flat(shape, example(shape) if shape.required_members else {}, "")
+    asked: list[tuple[dict[str, str], set[str]]] = [
+        (_without_member(good, member), {"MissingParameter"}) for member in shape.required_members
+    ]
+    for name, member in shape.members.items():
+        rest = _without_member(good, name)
+        wrong = WRONG_TYPES.get(member.type_name, [])
+        if member.type_name == "string":
+            asked.append(({**rest, f"{name}.Part": "x"}, {VALUE}))
+            wrong = ["no such word"] if member.metadata.get("enum") else []
+        asked += [({**rest, name: text}, {VALUE}) for text in wrong]
+        if member.type_name == "list":
+            item = member.member.serialization.get("name", "member")
+            asked += [({**rest, f"{name}.{item}.{n}": "x"}, {VALUE}) for n in ("0", "-1", "many", "1001")]
+    for fields, codes in asked:
+        reply = form(unchanged, operation, fields)
+        assert reply.status == 400, (fields, reply.text)
+        assert reply.code in codes, (fields, reply.text)
+
+
+NOBODY = [
+    ("DescribeReplicationGroups", {"ReplicationGroupId": "nobody"}, "ReplicationGroupNotFoundFault"),
+    ("ModifyReplicationGroup", {"ReplicationGroupId": "nobody"}, "ReplicationGroupNotFoundFault"),
+    ("DeleteReplicationGroup", {"ReplicationGroupId": "nobody"}, "ReplicationGroupNotFoundFault"),
+    ("CreateCacheCluster", {"CacheClusterId": "new", "ReplicationGroupId": "nobody"}, "ReplicationGroupNotFoundFault"),
+    ("ListAllowedNodeTypeModifications", {"ReplicationGroupId": "nobody"}, "ReplicationGroupNotFoundFault"),
+    ("ListAllowedNodeTypeModifications", {"CacheClusterId": "nobody"}, "CacheClusterNotFound"),
+    ("DescribeCacheClusters", {"CacheClusterId": "nobody"}, "CacheClusterNotFound"),
+    ("DescribeCacheClusters", {"CacheClusterId": "../one"}, "CacheClusterNotFound"),
+    ("ModifyCacheCluster", {"CacheClusterId": "nobody"}, "CacheClusterNotFound"),
+    ("DeleteCacheCluster", {"CacheClusterId": "nobody"}, "CacheClusterNotFound"),
+    ("DeleteCacheCluster", {"CacheClusterId": "one' OR '1'='1"}, "CacheClusterNotFound"),
+    ("RebootCacheCluster", {"CacheClusterId": "nobody", "CacheNodeIdsToReboot": ["0001"]}, "CacheClusterNotFound"),
+    ("DescribeCacheParameterGroups", {"CacheParameterGroupName": "nobody"}, "CacheParameterGroupNotFound"),
+    ("DescribeCacheParameters", {"CacheParameterGroupName": "nobody"}, "CacheParameterGroupNotFound"),
+    ("DeleteCacheParameterGroup", {"CacheParameterGroupName": "nobody"}, "CacheParameterGroupNotFound"),
+    (
+        "ResetCacheParameterGroup",
+        {"CacheParameterGroupName": "nobody", "ResetAllParameters": True},
+        "CacheParameterGroupNotFound",
+    ),
+    (
+        "ModifyCacheParameterGroup",
+        {"CacheParameterGroupName": "nobody", "ParameterNameValues": [{"ParameterName": "timeout"}]},
+        "CacheParameterGroupNotFound",
+    ),
+    ("DescribeCacheSubnetGroups", {"CacheSubnetGroupName": "nobody"}, "CacheSubnetGroupNotFoundFault"),
+    ("ModifyCacheSubnetGroup", {"CacheSubnetGroupName": "nobody"}, "CacheSubnetGroupNotFoundFault"),
+    ("DeleteCacheSubnetGroup", {"CacheSubnetGroupName": "nobody"}, "CacheSubnetGroupNotFoundFault"),
+    ("DescribeEngineDefaultParameters", {"CacheParameterGroupFamily": "nobody"}, VALUE),
+    ("DescribeCacheEngineVersions", {"Engine": "nobody"}, VALUE),
+    ("DescribeCacheEngineVersions", {"EngineVersion": "new"}, VALUE),
+]
+
+
+@pytest.mark.parametrize(("operation", "params", "code"), NOBODY)
+def test_what_is_not_there(
+    unchanged: Service, unchecked: Any, operation: str, params: dict[str, Any], code: str
+) -> None:
+    assert refused(unchecked, operation, **params)[0] == code
+
+
+BAD_IDS = [
+    "",
+    "1abc",
+    "-abc",
+    "a--b",
+    "abc-",
+    "äbc",
+    "abć",
+    "a.b",
+    "a_b",
+    "a b",
+    "a\0b",
+    "abc\n",
+    "a\tb",
+    "../x",
+    "a/b",
+    "/etc/passwd",
+    "a" * 300,
+    "a'; DROP TABLE resource; --",
+    "٣abc",
+    "<a>",
+]
+
+
+@pytest.mark.parametrize("text", BAD_IDS)
+def test_identifiers(unchanged: Service, unchecked: Any, text: str) -> None:
+    codes = {"MalformedQueryString"} if "\0" in text else {VALUE}
+    asked: list[tuple[str, dict[str, Any]]] = [
+        ("CreateReplicationGroup", {"ReplicationGroupId": text, "ReplicationGroupDescription": "x"}),
+        ("CreateCacheCluster", {"CacheClusterId": text, "Engine": "valkey"}),
+        ("CreateCacheCluster", {"CacheClusterId": text, "ReplicationGroupId": "grp"}),
+        (
+            "CreateCacheParameterGroup",
+            {"CacheParameterGroupName": text, "CacheParameterGroupFamily": "valkey9", "Description": "x"},
+        ),
+        (
+            "CreateCacheSubnetGroup",
+            {"CacheSubnetGroupName": text, "CacheSubnetGroupDescription": "x", "SubnetIds": ["subnet-1"]},
+        ),
+    ]
+    for operation, params in asked:
+        assert refused(unchecked, operation, **params)[0] in codes
+
+
+def test_the_longest_identifiers(unchanged: Service, unchecked: Any) -> None:
+    ec = unchecked
+    group = {"ReplicationGroupDescription": "x", "CacheNodeType": "none"}
+    _, message = refused(ec, "CreateReplicationGroup", ReplicationGroupId="a" * 41, **group)
+    assert "40" in message
+    assert "none" in refused(ec, "CreateReplicationGroup", ReplicationGroupId="a" * 40, **group)[1]
+    cluster = {"Engine": "valkey", "CacheNodeType": "none"}
+    _, message = refused(ec, "CreateCacheCluster", CacheClusterId="a" * 51, **cluster)
+    assert "50" in message
+    assert "none" in refused(ec, "CreateCacheCluster", CacheClusterId="a" * 50, **cluster)[1]
+
+
+def group(**params: Any) -> tuple[str, dict[str, Any]]:
+    return "CreateReplicationGroup", {"ReplicationGroupId": "new", "ReplicationGroupDescription": "x", **params}
+
+
+def cluster(**params: Any) -> tuple[str, dict[str, Any]]:
+    return "CreateCacheCluster", {"CacheClusterId": "new", "Engine": "valkey", **params}
+
+
+def change_group(**params: Any) -> tuple[str, dict[str, Any]]:
+    return "ModifyReplicationGroup", {"ReplicationGroupId": "grp", "ApplyImmediately": True, **params}
+
+
+def change(name: str, **params: Any) -> tuple[str, dict[str, Any]]:
+    return "ModifyCacheCluster", {"CacheClusterId": name, "ApplyImmediately": True, **params}
+
+
+def values(count: int = 1, **values: str) -> tuple[str, dict[str, Any]]:
+    given = values or {f"timeout{n}": "20" for n in range(count)}
+    changes = [{"ParameterName": n.replace("_", "-"), "ParameterValue": v} for n, v in given.items()]
+    return "ModifyCacheParameterGroup", {"CacheParameterGroupName": "own", "ParameterNameValues": changes}
+
+
+def arn(kind: str, name: str, region: str = "us-east-1", account: str = "000000000000") -> str:
+    return f"arn:aws:elasticache:{region}:{account}:{kind}:{name}"
+
+
+def tagged(resource: str, *tags: tuple[str, str]) -> tuple[str, dict[str, Any]]:
+    return "AddTagsToResource", {"ResourceName": resource, "Tags": [{"Key": k, "Value": v} for k, v in tags]}
+
+
+CAPACITY = "InsufficientCacheClusterCapacity"
+CLUSTER_STATE = "InvalidCacheClusterState"
+# An operation and its parameters, the code, and words of the message (a regular expression).
+Row = tuple[tuple[str, dict[str, Any]], str, str]
+TABLE: list[Row] = [
+    # What is there already.
+    (group(ReplicationGroupId="grp"), "ReplicationGroupAlreadyExists", "grp"),
+    (group(ReplicationGroupId="GRP"), "ReplicationGroupAlreadyExists", "grp"),
+    (cluster(CacheClusterId="one"), "CacheClusterAlreadyExists", "one"),
+    (cluster(CacheClusterId="ONE"), "CacheClusterAlreadyExists", "one"),
+    (cluster(CacheClusterId="grp-001"), "CacheClusterAlreadyExists", "grp-001"),
+    (group(ReplicationGroupId="two"), VALUE, "two-001 already exists"),
+    # The name is looked at before what is asked for under it.
+    (group(ReplicationGroupId="grp", CacheNodeType="none"), "ReplicationGroupAlreadyExists", "grp"),
+    # Node types and sizes.
+    (group(CacheNodeType="cache.none.large"), VALUE, "Invalid Cache Node Type: cache.none.large"),
+    (cluster(CacheNodeType="m5.large"), VALUE, "Invalid Cache Node Type"),
+    (group(NumCacheClusters=0), VALUE, "between 1 and 6"),
+    (group(NumCacheClusters=7), VALUE, "between 1 and 6"),
+    (group(ReplicasPerNodeGroup=6), VALUE, "between 0 and 5"),
+    (group(ReplicasPerNodeGroup=-1), VALUE, "between 0 and 5"),
+    (group(NumCacheClusters=2, ReplicasPerNodeGroup=1), COMBINATION, "not both"),
+    (group(NumNodeGroups=0), VALUE, "at least 1"),
+    (group(CacheNodeType="cache.r7g.16xlarge", NumCacheClusters=6), CAPACITY, "Choose a smaller node type"),
+    (cluster(NumCacheNodes=2), VALUE, "must be 1"),
+    (cluster(NumCacheNodes=0), VALUE, "must be 1"),
+    (cluster(Engine="memcached", NumCacheNodes=41), "NodeQuotaForClusterExceeded", "at most 40"),
+    (cluster(Engine="memcached", NumCacheNodes=0), VALUE, "at least 1"),
+    # Engines and versions.
+    (cluster(Engine="postgres"), VALUE, "Unrecognized engine name"),
+    (group(Engine="memcached"), COMBINATION, "valkey or redis"),
+    (cluster(EngineVersion="99.9"), COMBINATION, "Cannot find version 99.9 for valkey; available on this machine: 9"),
+    (cluster(Engine="redis", EngineVersion="9.1"), COMBINATION, "Cannot find version 9.1 for redis"),
+    (group(EngineVersion="6.2"), COMBINATION, "Cannot find version 6.2 for valkey"),
+    (cluster(EngineVersion="latest"), VALUE, "Invalid engine version"),
+    (cluster(EngineVersion="9..1"), VALUE, "Invalid engine version"),
+    (("CreateCacheCluster", {"CacheClusterId": "new"}), VALUE, "Engine"),
+    # Failover.
+    (group(NumCacheClusters=1, AutomaticFailoverEnabled=True), COMBINATION, "at least 2 cache clusters"),
+    (group(AutomaticFailoverEnabled=True), COMBINATION, "at least 2 cache clusters"),
+    (group(NumCacheClusters=2, MultiAZEnabled=True), COMBINATION, "Multi-AZ"),
+    (change_group(AutomaticFailoverEnabled=False, MultiAZEnabled=True), COMBINATION, "Multi-AZ"),
+    # Ports.
+    (cluster(Port=0), VALUE, "between 1 and 65535"),
+    (cluster(Port=65536), VALUE, "between 1 and 65535"),
+    (group(Port=-1), VALUE, "between 1 and 65535"),
+    # Windows.
+    (cluster(PreferredMaintenanceWindow="sunday"), VALUE, "ddd:hh24:mi-ddd:hh24:mi"),
+    (cluster(PreferredMaintenanceWindow="sun:25:00-sun:26:00"), VALUE, "hours are 00-23"),
+    (cluster(PreferredMaintenanceWindow="sun:05:00-sun:05:59"), VALUE, "at least 60 minutes"),
+    (cluster(PreferredMaintenanceWindow="sun:05:00-sun:05:00"), VALUE, "at least 60 minutes"),
+    (cluster(PreferredMaintenanceWindow="sun:05:00-tue:05:00"), VALUE, "at most 24 hours"),
+    (cluster(PreferredMaintenanceWindow="sun:٠٥:00-sun:06:00"), VALUE, "ddd:hh24:mi-ddd:hh24:mi"),
+    (cluster(PreferredMaintenanceWindow="sun:05:00-sun:06:00\n"), VALUE, "ddd:hh24:mi-ddd:hh24:mi"),
+    (group(SnapshotWindow="05:00-05:30"), VALUE, "at least 60 minutes"),
+    (group(SnapshotWindow="5-6"), VALUE, "hh24:mi-hh24:mi"),
+    (group(SnapshotWindow="05:00-06:60"), VALUE, "minutes 00-59"),
+    (change_group(PreferredMaintenanceWindow="never"), VALUE, "ddd:hh24:mi-ddd:hh24:mi"),
+    (change("one", SnapshotWindow="05:00-05:30"), VALUE, "at least 60 minutes"),
+    # Zones.
+    (cluster(PreferredAvailabilityZone="eu-west-1a"), VALUE, "eu-west-1a is not a valid availability zone"),
+    (cluster(PreferredAvailabilityZone="us-east-1"), VALUE, "not a valid availability zone"),
+    (group(NumCacheClusters=2, PreferredCacheClusterAZs=["us-east-1a"]), COMBINATION, "1 zones for 2"),
+    (group(NumCacheClusters=1, PreferredCacheClusterAZs=["../x"]), VALUE, "not a valid availability zone"),
+    (cluster(AZMode="cross-az"), COMBINATION, "more than one node"),
+    # Parameter, subnet and security groups.
+    (cluster(CacheParameterGroupName="nobody"), "CacheParameterGroupNotFound", "nobody"),
+    (cluster(CacheParameterGroupName="other"), COMBINATION, "Expected a parameter group of family valkey9"),
+    (group(CacheParameterGroupName="default.redis7"), COMBINATION, "but found one of family redis7"),
+    (group(CacheParameterGroupName="default.valkey9.cluster.on"), COMBINATION, "Cluster mode"),
+    (group(CacheSubnetGroupName="nobody"), "CacheSubnetGroupNotFoundFault", "nobody"),
+    (cluster(CacheSubnetGroupName="nobody"), "CacheSubnetGroupNotFoundFault", "nobody"),
+    (cluster(CacheSecurityGroupNames=["default"]), VALUE, "Use of cache security groups is not permitted"),
+    (change_group(CacheSecurityGroupNames=["default"]), VALUE, "Use of cache security groups is not permitted"),
+    (change_group(CacheParameterGroupName="nobody"), "CacheParameterGroupNotFound", "nobody"),
+    (change_group(CacheParameterGroupName="other"), COMBINATION, "Expected a parameter group of family valkey9"),
+    (change("one", CacheParameterGroupName="default.valkey9.cluster.on"), COMBINATION, "Cluster mode"),
+    (change_group(CacheParameterGroupName="default.valkey9"), COMBINATION, "gives 16 databases and the cache has 20"),
+    # What this version does not have is never accepted and then left out.
+    (group(TransitEncryptionEnabled=True), COMBINATION, "TransitEncryptionEnabled is not available"),
+    (group(AtRestEncryptionEnabled=True), COMBINATION, "AtRestEncryptionEnabled is not available"),
+    (group(AuthToken="a-password-of-16-characters"), COMBINATION, "AuthToken is not available"),
+    (group(AuthToken=""), COMBINATION, "AuthToken is not available"),
+    (group(UserGroupIds=["users"]), COMBINATION, "UserGroupIds is not available"),
+    (group(SnapshotName="s"), COMBINATION, "SnapshotName is not available"),
+    (group(SnapshotRetentionLimit=1), COMBINATION, "SnapshotRetentionLimit is not available"),
+    (group(NumNodeGroups=2), COMBINATION, "Cluster mode"),
+    (group(ClusterMode="enabled"), COMBINATION, "ClusterMode is not available"),
+    (group(NodeGroupConfiguration=[{"ReplicaCount": 1}]), COMBINATION, "NodeGroupConfiguration is not available"),
+    (group(DataTieringEnabled=True), COMBINATION, "DataTieringEnabled is not available"),
+    (group(PrimaryClusterId="one"), COMBINATION, "PrimaryClusterId is not available"),
+    (group(NetworkType="ipv6"), COMBINATION, "NetworkType is not available"),
+    (cluster(AuthToken="a-password-of-16-characters"), COMBINATION, "AuthToken is not available"),
+    (cluster(SnapshotArns=["arn:aws:s3:::b/x.rdb"]), COMBINATION, "SnapshotArns is not available"),
+    (change_group(TransitEncryptionEnabled=True), COMBINATION, "TransitEncryptionEnabled is not available"),
+    (change_group(PrimaryClusterId="grp-002"), COMBINATION, "PrimaryClusterId is not available"),
+    (change_group(Engine="redis"), COMBINATION, "Changing the engine"),
+    (change("one", Engine="redis"), COMBINATION, "Changing the engine"),
+    (change_group(EngineVersion="99.9"), COMBINATION, "Cannot find version"),
+    (change("one", EngineVersion="6.2"), COMBINATION, "Cannot find version"),
+    (change("one", EngineVersion="new"), VALUE, "Invalid engine version"),
+    (cluster(ReplicationGroupId="grp", EngineVersion="99.9"), COMBINATION, "Cannot find version"),
+    (
+        ("DeleteReplicationGroup", {"ReplicationGroupId": "grp", "FinalSnapshotIdentifier": "s"}),
+        COMBINATION,
+        "FinalSnapshotIdentifier is not available",
+    ),
+    # Changes.
+    (change_group(CacheNodeType="cache.none.large"), VALUE, "Invalid Cache Node Type"),
+    (change_group(CacheNodeType="cache.r7g.16xlarge"), CAPACITY, "Choose a smaller node type"),
+    (change_group(NotificationTopicStatus="maybe"), VALUE, "active or inactive"),
+    (change("one", NumCacheNodes=2), VALUE, "must be 1"),
+    (change("one", CacheNodeIdsToRemove=["0001"]), COMBINATION, "needs NumCacheNodes"),
+    (change("one", CacheNodeType="cache.r7g.16xlarge", Engine="valkey", NumCacheNodes=3), VALUE, "must be 1"),
+    (change("grp-001", CacheNodeType="cache.t4g.small"), COMBINATION, "ModifyReplicationGroup"),
+    (change("grp-001", CacheParameterGroupName="default.valkey9"), COMBINATION, "ModifyReplicationGroup"),
+    # Members.
+    (("DeleteCacheCluster", {"CacheClusterId": "grp-001"}), CLUSTER_STATE, "serving as primary"),
+    (("DeleteCacheCluster", {"CacheClusterId": "grp-002"}), CLUSTER_STATE, "only read replica for replication group"),
+    (cluster(ReplicationGroupId="grp", Engine="redis"), COMBINATION, "engine of replication group grp is valkey"),
+    (cluster(ReplicationGroupId="grp", CacheNodeType="cache.t4g.small"), COMBINATION, "node type of replication"),
+    (cluster(ReplicationGroupId="grp", Port=7000), COMBINATION, "Cannot specify additional .* Port must be left out"),
+    (cluster(ReplicationGroupId="grp", NumCacheNodes=2), COMBINATION, "NumCacheNodes must be left out"),
+    (cluster(ReplicationGroupId="grp", CacheParameterGroupName="default.valkey9"), COMBINATION, "Cannot specify"),
+    (
+        cluster(ReplicationGroupId="grp", Tags=[{"Key": f"k{n}", "Value": ""} for n in range(50)]),
+        "TagQuotaPerResourceExceeded",
+        "at most 50",
+    ),
+    # Reboots.
+    (
+        ("RebootCacheCluster", {"CacheClusterId": "one", "CacheNodeIdsToReboot": ["0001", "0009"]}),
+        VALUE,
+        "no cache nodes 0009",
+    ),
+    (("RebootCacheCluster", {"CacheClusterId": "one", "CacheNodeIdsToReboot": []}), VALUE, "none given"),
+    # Parameter values.
+    (values(count=21), COMBINATION, "Cannot modify more than 20 parameters in a single request"),
+    (values(no_such_parameter="1"), VALUE, "does not exist in family valkey9"),
+    (values(timeout="5"), VALUE, "cannot be modified to the value 5"),
+    (values(appendonly="yes"), VALUE, "The parameter appendonly cannot be modified"),
+    (values(reserved_memory="1000", reserved_memory_percent="20"), COMBINATION, "cannot be used together"),
+    (values(databases="16"), "InvalidCacheParameterGroupState", "keys of the databases that go would be lost"),
+    (values(cluster_enabled="yes"), "InvalidCacheParameterGroupState", "while the parameter group own is in use"),
+    (
+        ("ModifyCacheParameterGroup", {"CacheParameterGroupName": "own", "ParameterNameValues": []}),
+        VALUE,
+        "at least one",
+    ),
+    (
+        ("ModifyCacheParameterGroup", {"CacheParameterGroupName": "own",
+                                       "ParameterNameValues": [{"ParameterName": "timeout"}]}),
+        VALUE,
+        "timeout needs a value",
+    ),
+    (
+        ("ModifyCacheParameterGroup", {"CacheParameterGroupName": "own",
+                                       "ParameterNameValues": [{"ParameterValue": "20"}]}),
+        VALUE,
+        "does not exist",
+    ),
+    (
+        ("ResetCacheParameterGroup", {"CacheParameterGroupName": "own", "ResetAllParameters": True}),
+        "InvalidCacheParameterGroupState",
+        "in use by grp-001, grp-002",
+    ),
+    (
+        (
+            "ResetCacheParameterGroup",
+            {"CacheParameterGroupName": "own", "ParameterNameValues": [{"ParameterName": "databases"}]},
+        ),
+        "InvalidCacheParameterGroupState",
+        "databases",
+    ),
+    (("ResetCacheParameterGroup", {"CacheParameterGroupName": "own"}), COMBINATION, "either"),
+    (
+        ("ResetCacheParameterGroup", {"CacheParameterGroupName": "default.valkey9", "ResetAllParameters": True}),
+        VALUE,
+        "cannot be reset",
+    ),
+    (("DeleteCacheParameterGroup", {"CacheParameterGroupName": "default.valkey9"}), VALUE, "cannot be deleted"),
+    (
+        ("DeleteCacheParameterGroup", {"CacheParameterGroupName": "own"}),
+        "InvalidCacheParameterGroupState",
+        "still members of this parameter group own",
+    ),
+    (("DescribeCacheParameters", {"CacheParameterGroupName": "own", "Source": "me"}), VALUE, "Invalid source"),
+    (
+        (
+            "CreateCacheParameterGroup",
+            {"CacheParameterGroupName": "own", "CacheParameterGroupFamily": "none", "Description": "x"},
+        ),
+        "CacheParameterGroupAlreadyExists",
+        "own",
+    ),
+    (
+        (
+            "CreateCacheParameterGroup",
+            {"CacheParameterGroupName": "new", "CacheParameterGroupFamily": "none", "Description": "x"},
+        ),
+        VALUE,
+        "not a valid parameter group family",
+    ),
+    # Subnet groups.
+    (
+        ("CreateCacheSubnetGroup", {"CacheSubnetGroupName": "default", "CacheSubnetGroupDescription": "x",
+                                    "SubnetIds": ["subnet-1"]}),
+        "CacheSubnetGroupAlreadyExists",
+        "default",
+    ),
+    (
+        ("CreateCacheSubnetGroup", {"CacheSubnetGroupName": "new", "CacheSubnetGroupDescription": "x",
+                                    "SubnetIds": ["net-1"]}),
+        "InvalidSubnet",
+        "net-1",
+    ),
+    (
+        ("ModifyCacheSubnetGroup", {"CacheSubnetGroupName": "nets",
+                                    "SubnetIds": [f"subnet-{n}" for n in range(21)]}),
+        "CacheSubnetQuotaExceededFault",
+        "at most 20",
+    ),
+    (("ModifyCacheSubnetGroup", {"CacheSubnetGroupName": "default"}), "SubnetNotAllowedFault", "default"),
+    (("DeleteCacheSubnetGroup", {"CacheSubnetGroupName": "default"}), "CacheSubnetGroupInUse", "default"),
+    (("DeleteCacheSubnetGroup", {"CacheSubnetGroupName": "nets"}), "CacheSubnetGroupInUse", "grp-001"),
+    # Tags.
+    (tagged(arn("cluster", "one"), *[(f"k{n}", "") for n in range(51)]), "TagQuotaPerResourceExceeded", "at most 50"),
+    (tagged(arn("replicationgroup", "grp"), *[(f"k{n}", "") for n in range(50)]), "TagQuotaPerResourceExceeded", "50"),
+    (tagged(arn("cluster", "one"), ("aws:x", "1")), VALUE, "reserved"),
+    (tagged(arn("cluster", "one"), ("a", "1"), ("a", "2")), VALUE, "Duplicate tag key"),
+    (tagged(arn("cluster", "one"), ("", "1")), VALUE, "1 to 128"),
+    (tagged(arn("cluster", "one"), ("k" * 129, "1")), VALUE, "1 to 128"),
+    (tagged(arn("cluster", "one"), ("k", "v" * 257)), VALUE, "at most 256"),
+    (tagged(arn("cluster", "nobody"), ("k", "v")), "CacheClusterNotFound", "nobody"),
+    (tagged(arn("replicationgroup", "nobody"), ("k", "v")), "ReplicationGroupNotFoundFault", "nobody"),
+    (tagged(arn("parametergroup", "nobody"), ("k", "v")), "CacheParameterGroupNotFound", "nobody"),
+    (tagged(arn("subnetgroup", "nobody"), ("k", "v")), "CacheSubnetGroupNotFoundFault", "nobody"),
+    (tagged(arn("snapshot", "nobody"), ("k", "v")), "SnapshotNotFoundFault", "nobody"),
+    (tagged(arn("user", "nobody"), ("k", "v")), "UserNotFound", "nobody"),
+    (tagged(arn("cluster", "one", account="111111111111"), ("k", "v")), "InvalidARN", "account and region"),
+    (tagged(arn("cluster", "one", region="eu-west-1"), ("k", "v")), "InvalidARN", "account and region"),
+    (tagged(arn("teapot", "one"), ("k", "v")), "InvalidARN", "no kind of resource"),
+    (tagged("arn:aws:s3:::bucket", ("k", "v")), "InvalidARN", "not a valid ARN"),
+    (tagged("", ("k", "v")), "InvalidARN", "not a valid ARN"),
+    (
+        ("RemoveTagsFromResource", {"ResourceName": arn("replicationgroup", "grp"), "TagKeys": ["team", "x"]}),
+        "TagNotFound",
+        "x",
+    ),
+    (group(Tags=[{"Key": f"k{n}", "Value": ""} for n in range(51)]), "TagQuotaPerResourceExceeded", "at most 50"),
+    (cluster(Tags=[{"Value": "no key"}]), VALUE, "1 to 128"),
+    # Describing.
+    (("DescribeEvents", {"SourceType": "teapot"}), VALUE, "Must be one of"),
+    (("DescribeEvents", {"SourceIdentifier": "grp"}), COMBINATION, "SourceType"),
+    (("DescribeEvents", {"Duration": 0}), VALUE, "between 1 and 20160"),
+    (("DescribeEvents", {"Duration": -5}), VALUE, "between 1 and 20160"),
+    (("DescribeEvents", {"Duration": 20161}), VALUE, "between 1 and 20160"),
+    (
+        ("DescribeEvents", {"StartTime": "2026-02-01T00:00:00Z", "EndTime": "2026-01-01T00:00:00Z"}),
+        COMBINATION,
+        "before EndTime",
+    ),
+    (("ListAllowedNodeTypeModifications", {}), COMBINATION, "either"),
+    (
+        ("ListAllowedNodeTypeModifications", {"CacheClusterId": "one", "ReplicationGroupId": "grp"}),
+        COMBINATION,
+        "either",
+    ),
+    *[
+        ((f"Describe{what}", bad), VALUE, "MaxRecords|Invalid marker")
+        for what in ("Events", "ReplicationGroups", "CacheClusters", "CacheParameterGroups", "CacheSubnetGroups",
+                     "CacheEngineVersions")
+        for bad in ({"MaxRecords": 19}, {"MaxRecords": 101}, {"MaxRecords": -1}, {"Marker": "%%"}, {"Marker": "ä"},
+                    {"Marker": "/w=="})
+    ],
+]  # fmt: skip
+
+MEMCACHED_TABLE: list[Row] = [
+    (change("mem", CacheNodeType="cache.t4g.small"), COMBINATION, "node type of a Memcached cluster"),
+    (change("mem", NumCacheNodes=41), "NodeQuotaForClusterExceeded", "at most 40"),
+    (change("mem", NumCacheNodes=0), VALUE, "at least 1"),
+    (change("mem", NumCacheNodes=1), COMBINATION, "must name 1 nodes, and it names 0"),
+    (change("mem", NumCacheNodes=1, CacheNodeIdsToRemove=["0009"]), VALUE, "no cache nodes 0009"),
+    (change("mem", NumCacheNodes=1, CacheNodeIdsToRemove=["0001", "0002"]), COMBINATION, "names 2"),
+    (change("mem", NumCacheNodes=3, CacheNodeIdsToRemove=["0001"]), COMBINATION, "must name 0 nodes"),
+    (change("mem", NumCacheNodes=3, NewAvailabilityZones=["us-east-1a"] * 2), COMBINATION, "2 zones for 1 new"),
+    (change("mem", NumCacheNodes=3, NewAvailabilityZones=["moon"]), VALUE, "not a valid availability zone"),
+    (change("mem", CacheParameterGroupName="own"), COMBINATION, "Expected a parameter group of family memcached"),
+    (cluster(CacheClusterId="MEM", Engine="memcached"), "CacheClusterAlreadyExists", "mem"),
+    (cluster(Engine="memcached", EngineVersion="0.1"), COMBINATION, "Cannot find version 0.1 for memcached"),
+    (
+        cluster(Engine="memcached", CacheNodeType="cache.r7g.16xlarge", NumCacheNodes=40),
+        CAPACITY,
+        "Choose a smaller node type",
+    ),
+    (
+        cluster(Engine="memcached", NumCacheNodes=2, PreferredAvailabilityZones=["us-east-1a"]),
+        COMBINATION,
+        "1 zones for 2 nodes",
+    ),
+]
+
+
+def _title(row: Row) -> str:
+    (operation, params), code, _ = row
+    return f"{operation}-{'-'.join(params)[-50:]}-{code}"
+
+
+@pytest.mark.parametrize("row", TABLE, ids=_title)
+def test_what_aws_would_refuse(unchanged: Service, unchecked: Any, row: Row) -> None:
+    _check(unchecked, row)
+
+
+@pytest.mark.parametrize("row", MEMCACHED_TABLE, ids=_title)
+def test_what_aws_would_refuse_of_memcached(
+    unchanged: Service, unchecked: Any, catalogue: MachineCatalogue, row: Row
+) -> None:
+    if catalogue.best(Engine.MEMCACHED, None) is None:
+        pytest.skip("needs memcached on the machine")
+    _check(unchecked, row)
+
+
+def _check(unchecked: Any, row: Row) -> None:
+    (operation, params), code, words = row
+    answer = refused(unchecked, operation, **params)
+    assert answer[0] == code, answer
+    assert re.search(words, answer[1]), answer
+
+
+# --- states ---
+
+
+@pytest.fixture
+def frozen(service: Service) -> Iterator[Callable[[str], None]]:
+    """Stops the engines of a cluster in their tracks, so that what is being done to them stays undone; and lets
+    them go on after the test."""
+    stopped: list[int] = []
+
+    def freeze(cluster_id: str) -> None:
+        for pid in service.engines(cluster_id):
+            os.kill(pid, signal.SIGSTOP)
+            stopped.append(pid)
+
+    yield freeze
+    for pid in stopped:
+        if pid in service.engines():
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_a_group_that_is_created_or_deleted_is_left_alone(
+    ec: Any, created: Created, name: str, frozen: Callable[[str], None]
+) -> None:
+    ec.create_replication_group(ReplicationGroupId=name, ReplicationGroupDescription="x", NumCacheClusters=3)
+    created.append(("group", name))
+    state = "InvalidReplicationGroupState"
+    code, message = refused(ec, "ModifyReplicationGroup", ReplicationGroupId=name, ReplicationGroupDescription="y")
+    assert code == state
+    assert "must be in available state to modify" in message
+    assert refused(ec, "CreateCacheCluster", CacheClusterId=f"{name}-x", ReplicationGroupId=name)[0] == state
+    assert refused(ec, "DeleteReplicationGroup", ReplicationGroupId=name, RetainPrimaryCluster=True)[0] == state
+    member = f"{name}-002"
+    assert refused(ec, "DeleteCacheCluster", CacheClusterId=member)[0] == CLUSTER_STATE
+    assert refused(ec, "ModifyCacheCluster", CacheClusterId=member, SnapshotWindow="05:00-06:00")[0] == CLUSTER_STATE
+    assert refused(ec, "RebootCacheCluster", CacheClusterId=member, CacheNodeIdsToReboot=["0001"])[0] == CLUSTER_STATE
+    wait_for(lambda: group_status(ec, name) == "available")
+    frozen(f"{name}-001")
+    ec.delete_replication_group(ReplicationGroupId=name)
+    assert refused(ec, "ModifyReplicationGroup", ReplicationGroupId=name)[0] == state
+    code, message = refused(ec, "DeleteReplicationGroup", ReplicationGroupId=name)
+    assert (code, message) == (state, f"Replication group {name} has status deleting which is not valid for deletion.")
+    assert refused(ec, "DeleteCacheCluster", CacheClusterId=member)[0] == CLUSTER_STATE
+    assert refused(ec, "RebootCacheCluster", CacheClusterId=member, CacheNodeIdsToReboot=["0001"])[0] == CLUSTER_STATE
+    code, _ = refused(ec, "CreateReplicationGroup", ReplicationGroupId=name, ReplicationGroupDescription="x")
+    assert code == "ReplicationGroupAlreadyExists"
+
+
+def test_a_cluster_that_is_created_changed_or_deleted_is_left_alone(
+    ec: Any, created: Created, name: str, frozen: Callable[[str], None], service: Service
+) -> None:
+    def all_refused() -> None:
+        for operation, params in [
+            ("ModifyCacheCluster", {"CacheNodeType": "cache.t4g.small"}),
+            ("RebootCacheCluster", {"CacheNodeIdsToReboot": ["0001"]}),
+        ]:
+            code, _ = refused(ec, operation, **{"CacheClusterId": name, **params})
+            assert code == CLUSTER_STATE
+
+    ec.create_cache_cluster(CacheClusterId=name, Engine="valkey")
+    created.append(("cluster", name))
+    all_refused()
+    wait_for(lambda: cluster_status(ec, name) == "available")
+    frozen(name)
+    ec.modify_cache_cluster(CacheClusterId=name, CacheNodeType="cache.t4g.medium", ApplyImmediately=True)
+    assert cluster_status(ec, name) == "modifying"
+    all_refused()
+    for pid in service.engines(name):
+        os.kill(pid, signal.SIGCONT)
+    wait_for(lambda: cluster_status(ec, name) == "available")
+    frozen(name)
+    ec.delete_cache_cluster(CacheClusterId=name)
+    all_refused()
+    code, message = refused(ec, "DeleteCacheCluster", CacheClusterId=name)
+    assert code == CLUSTER_STATE
+    assert "not in a valid state to be deleted" in message
+    assert refused(ec, "CreateCacheCluster", CacheClusterId=name, Engine="valkey")[0] == "CacheClusterAlreadyExists"
+
+
+def test_the_only_member_is_deleted_with_its_group(ec: Any, created: Created, name: str) -> None:
+    create_group(ec, created, name, NumCacheClusters=1)
+    code, message = refused(ec, "DeleteCacheCluster", CacheClusterId=f"{name}-001")
+    assert code == CLUSTER_STATE
+    assert "only member of a replication group" in message
+
+
+def test_what_waits_for_a_group_is_not_applied_through_a_member(ec: Any, created: Created, name: str) -> None:
+    create_group(ec, created, name, NumCacheClusters=2, CacheNodeType="cache.t4g.micro")
+    ec.modify_replication_group(ReplicationGroupId=name, CacheNodeType="cache.t4g.small")
+    member = ec.modify_cache_cluster(CacheClusterId=f"{name}-002", ApplyImmediately=True)["CacheCluster"]
+    assert member["CacheNodeType"] == "cache.t4g.micro"
+    assert member["PendingModifiedValues"] == {"CacheNodeType": "cache.t4g.small"}
+    code, _ = refused(ec, "ModifyCacheCluster", CacheClusterId=f"{name}-002", CacheNodeType="cache.t4g.micro")
+    assert code == COMBINATION
+
+
+def test_databases_are_lowered_only_while_nobody_uses_the_group(ec: Any, created: Created, name: str) -> None:
+    def set_databases(count: int) -> None:
+        ec.modify_cache_parameter_group(
+            CacheParameterGroupName=name,
+            ParameterNameValues=[{"ParameterName": "databases", "ParameterValue": str(count)}],
+        )
+
+    ec.create_cache_parameter_group(CacheParameterGroupName=name, CacheParameterGroupFamily="valkey9", Description="x")
+    for count in (20, 8, 10):
+        set_databases(count)
+    create_cluster(ec, created, name, CacheParameterGroupName=name)
+    set_databases(12)
+    with pytest.raises(ec.exceptions.InvalidCacheParameterGroupStateFault, match="keys of the databases that go"):
+        set_databases(11)
+    more = [{"ParameterName": "timeout", "ParameterValue": "60"}]
+    ec.modify_cache_parameter_group(CacheParameterGroupName=name, ParameterNameValues=more)
+    ec.modify_cache_cluster(CacheClusterId=name, CacheParameterGroupName="default.valkey9")
+    wait_for(lambda: cluster_status(ec, name) == "available")
+    with pytest.raises(ec.exceptions.InvalidParameterCombinationException, match="gives 12 databases"):
+        ec.modify_cache_cluster(CacheClusterId=name, CacheParameterGroupName=name)
+
+
+def test_addresses_of_nodes_that_never_came_are_free_again(
+    ec: Any, created: Created, name: str, service: Service, catalogue: MachineCatalogue
+) -> None:
+    if catalogue.best(Engine.MEMCACHED, None) is None:
+        pytest.skip("needs memcached on the machine")
+
+    def claimed() -> list[str]:
+        return [row for row in everything(service)["address"] if name in row]
+
+    create_cluster(ec, created, name, Engine="memcached", NumCacheNodes=1)
+    ec.modify_cache_cluster(CacheClusterId=name, NumCacheNodes=4)
+    assert len(claimed()) == 5
+    ec.delete_cache_cluster(CacheClusterId=name)
+    wait_for(lambda: gone(ec, "cluster", name))
+    assert claimed() == []
+
+
+# --- many at once ---
+
+
+def test_of_many_creates_of_one_name_one_succeeds(service: Service, ec: Any, created: Created, name: str) -> None:
+    clients = [service.client() for _ in range(20)]
+    created.append(("group", name))
+
+    def create(client: Any) -> str:
+        try:
+            client.create_replication_group(
+                ReplicationGroupId=name, ReplicationGroupDescription="x", NumCacheClusters=1
+            )
+        except ClientError as error:
+            return str(error.response["Error"]["Code"])
+        return "created"
+
+    with ThreadPoolExecutor(20) as threads:
+        answers = sorted(threads.map(create, clients))
+    assert answers == ["ReplicationGroupAlreadyExists"] * 19 + ["created"]
+    wait_for(lambda: group_status(ec, name) == "available")
+    assert len(service.engines(f"{name}-001")) == 1
+
+    def delete(client: Any) -> str:
+        try:
+            client.delete_replication_group(ReplicationGroupId=name)
+        except ClientError as error:
+            return str(error.response["Error"]["Code"])
+        return "deleted"
+
+    with ThreadPoolExecutor(10) as threads:
+        answers = sorted(threads.map(delete, clients[:10]))
+    assert answers.count("deleted") == 1
+    assert set(answers) <= {"deleted", "InvalidReplicationGroupState", "ReplicationGroupNotFoundFault"}
+    wait_for(lambda: gone(ec, "group", name))
+
+
+# --- HTTP itself ---
+
+
+def signed_body(service: Service, body: bytes, content_type: str | None = FORM) -> Reply:
+    headers = {"Content-Type": content_type} if content_type else {}
+    return send(service, signed_request(service, body, headers=headers))
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "MissingAction"),
+        (b"garbage", "MissingAction"),
+        (b"\x00\xff\xfe", "MalformedQueryString"),
+        (b"Action=%", "MalformedQueryString"),
+        (b"Action=%zz", "MalformedQueryString"),
+        (b"Action=%ff", "MalformedQueryString"),
+        (b"Action=Describe%00ReplicationGroups", "MalformedQueryString"),
+        (b'{"Action": "DescribeReplicationGroups"}', "MissingAction"),
+        (b"Version=2015-02-02", "MissingAction"),
+        (b"Action=DescribeReplicationGroups", "InvalidAction"),
+        (b"Action=DescribeReplicationGroups&Version=2014-09-30", "InvalidAction"),
+        (b"Action=describereplicationgroups&Version=2015-02-02", "InvalidAction"),
+        (b"Action=__class__&Version=2015-02-02", "InvalidAction"),
+        (b"Action=RunInstances&Version=2015-02-02", "InvalidAction"),
+        (DESCRIBE + b"&Action=DescribeReplicationGroups", "MalformedQueryString"),
+        (DESCRIBE + b"&Marker=a&Marker=b", "MalformedQueryString"),
+        (DESCRIBE + b"&=x", "MalformedQueryString"),
+        (DESCRIBE + b"".join(b"&F%d=1" % n for n in range(6000)), "MalformedQueryString"),
+        (DESCRIBE + b"&ReplicationGroupId" + b".a" * 50 + b"=1", "MalformedQueryString"),
+        (DESCRIBE + b"&MaxRecords.member.1=1", VALUE),
+    ],
+)
+def test_bodies_that_make_no_sense(unchanged: Service, body: bytes, code: str) -> None:
+    reply = signed_body(unchanged, body)
+    assert (reply.status, reply.code) == (400, code), reply.text
+    assert reply.headers["content-type"].startswith("text/xml")
+
+
+def test_the_content_type_does_not_matter(calm: Service) -> None:
+    for content_type in (None, "application/json", "text/plain", "multipart/form-data; boundary=x"):
+        assert signed_body(calm, DESCRIBE, content_type).status == 200
+    assert signed_body(calm, b'{"ReplicationGroupId": "grp"}', "application/x-amz-json-1.1").status == 400
+
+
+def test_get_with_a_query(calm: Service) -> None:
+    asked = signed_request(calm, b"", method="GET", path="/?" + DESCRIBE.decode(), headers={})
+    assert send(calm, asked).status == 200
+    asked = signed_request(calm, b"", method="GET", path="/?Action=DescribeReplicationGroups&Version=%25", headers={})
+    assert send(calm, asked).status == 400
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nothing", 404),
+        ("POST", "/a/b/c", 404),
+        ("GET", "/../../etc/passwd", 404),
+        ("GET", "/%2e%2e/%00", 404),
+        ("PUT", "/", 405),
+        ("DELETE", "/", 405),
+        ("OPTIONS", "/", 405),
+        ("POST", "/healthz", 405),
+        ("POST", "/_cachekeep/status", 405),
+    ],
+)
+def test_other_paths_and_methods(unchanged: Service, method: str, path: str, status: int) -> None:
+    assert send(unchanged, signed_request(unchanged, method=method, path=path)).status == status
+
+
+def memory_peak(service: Service, *, reset: bool = False) -> int:
+    """The most memory that the service held at once since the last reset, in bytes."""
+    assert service.process is not None
+    folder = Path(f"/proc/{service.process.pid}")
+    if not folder.exists():
+        pytest.skip("needs /proc")
+    if reset:
+        (folder / "clear_refs").write_text("5")
+    found = re.search(r"VmHWM:\s+(\d+) kB", (folder / "status").read_text())
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+def exchange(service: Service, parts: Iterator[bytes] | list[bytes], deadline_s: float = 15.0) -> bytes:
+    """Send until all is sent or the other side has had enough; then what it answered."""
+    received = b""
+    with socket.create_connection(("127.0.0.1", service.port), deadline_s) as link:
+        try:
+            for part in parts:
+                link.sendall(part)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        try:
+            while not _whole(received) and (more := link.recv(65536)):
+                received += more
+        except ConnectionResetError:
+            pass
+    return received
+
+
+def _whole(received: bytes) -> bool:
+    head, end, body = received.partition(b"\r\n\r\n")
+    length = re.search(rb"content-length: (\d+)", head.lower())
+    return bool(end) and length is not None and len(body) >= int(length[1])
+
+
+def test_a_body_of_ten_megabytes_is_not_kept(unchanged: Service) -> None:
+    before = memory_peak(unchanged, reset=True)
+    began = time.monotonic()
+    reply = signed_body(unchanged, b"Action=" + b"x" * (10 << 20))
+    assert (reply.status, reply.code) == (413, "RequestEntityTooLarge")
+    assert time.monotonic() - began < 5
+    assert memory_peak(unchanged) - before < 8 << 20
+
+
+def test_a_body_without_end_is_cut_off(unchanged: Service) -> None:
+    before = memory_peak(unchanged, reset=True)
+
+    def endless() -> Iterator[bytes]:
+        yield b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+        for _ in range(4096):  # 256 MiB
+            yield chunk
+        raise AssertionError("the service reads for ever")
+
+    began = time.monotonic()
+    exchange(unchanged, endless())
+    assert time.monotonic() - began < 15
+    assert memory_peak(unchanged) - before < 8 << 20
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"\r\n\r\n",
+        b"nonsense\r\n\r\n",
+        b"POST / HTTP/9.9\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nA: " + b"x" * 300_000 + b"\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nA\x00B: c\r\n\r\n",
+        b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # the beginning of TLS
+    ],
+)
+def test_what_is_hardly_http(unchanged: Service, request_: bytes) -> None:
+    # The first and the last are the beginning of something: they are cut short, or both sides would wait.
+    cut = request_.strip() == b"" or request_.startswith(b"\x16")
+    answer = _cut(unchanged, request_) if cut else exchange(unchanged, [request_], 5.0)
+    assert answer == b"" or re.match(rb"HTTP/1.1 4\d\d ", answer), answer[:200]
+    assert b"Traceback" not in answer
+    assert send(unchanged, signed_request(unchanged)).status == 200
+
+
+def _cut(service: Service, request: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", service.port), 3) as link:
+        link.sendall(request)
+        link.shutdown(socket.SHUT_WR)
+        return link.recv(65536)
+
+
+def test_a_client_that_leaves_in_the_middle(unchanged: Service) -> None:
+    """The end of the module looks whether the log has an error."""
+    for request in (
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nAction=",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9000000\r\n\r\n" + b"x" * (2 << 20),
+        b"POST / HTTP/1.1\r\nHos",
+    ):
+        with socket.create_connection(("127.0.0.1", unchanged.port), 3) as link:
+            link.sendall(request)
+    assert send(unchanged, signed_request(unchanged)).status == 200
+
+
+def _bytes(request: Any) -> bytes:
+    """A signed request as it goes over the wire."""
+    headers = {"Host": request.url.split("/")[2], **dict(request.headers.items())}
+    body = request.data or b""
+    lines = [f"{request.method} / HTTP/1.1", *(f"{k}: {v}" for k, v in headers.items()), f"Content-Length: {len(body)}"]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def test_a_connection_goes_on_after_a_refusal(unchanged: Service) -> None:
+    """One after the other, and all at once (pipelined)."""
+    good = _bytes(signed_request(unchanged))
+    bad = _bytes(signed_request(unchanged, b"Action=Nothing&Version=2015-02-02"))
+    unsigned = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\na=b"
+    expected = [b"400", b"200", b"403", b"200"]
+    for pipelined in (False, True):
+        with socket.create_connection(("127.0.0.1", unchanged.port), 10) as link:
+            received = b""
+            for number, request in enumerate([bad, good, unsigned, good], 1):
+                link.sendall(request)
+                while not pipelined and received.count(b"</RequestId>") < number:
+                    received += link.recv(65536)
+            while received.count(b"</RequestId>") < 4:
+                more = link.recv(65536)
+                assert more, received
+                received += more
+        assert re.findall(rb"HTTP/1.1 (\d\d\d) ", received) == expected
