@@ -55,10 +55,11 @@ class Running:
 
 @dataclass
 class Folder:
-    """saved: the mark; it counts only together with data."""
+    """saved: the mark; it counts only together with data. tried: a process was started since it was made."""
 
     data: tuple[int, ...] | None = None
     saved: bool = False
+    tried: bool = False
     config: Mapping[str, str] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
     announced: tuple[int, tuple[Address, ...]] | None = None
@@ -141,6 +142,7 @@ class World:
         folder.config = dict(spec.config)
         if not keep_data:
             folder.data, folder.saved = None, False
+        folder.tried = True
         if spec.key in self.broken_starts:
             folder.log = ["Fatal error, can't open config file"]
             return process
@@ -221,6 +223,11 @@ class FakeHost:
     def mark_saved(self, key: NodeKey, saved: bool) -> None:
         if key in self.world.folders:
             self.world.folders[key].saved = saved
+            self.world.folders[key].tried = False
+
+    def started_since_saved(self, key: NodeKey) -> bool:
+        folder = self.world.folders.get(key)
+        return folder is not None and folder.saved and folder.tried
 
     async def remove(self, key: NodeKey) -> None:
         self.mischief.before()

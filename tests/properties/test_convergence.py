@@ -248,7 +248,6 @@ def test_a_group_converges_from_any_state(found: list[Found], primary: int, on: 
         story.close()
 
 
-@pytest.mark.xfail(strict=True, reason="the mark `saved` outlives the load when nobody looks until the next death")
 def test_a_saved_data_set_is_not_loaded_twice() -> None:
     """The service is away from the restart of a rebooted primary until that primary crashes. The replica has
     everything that was written in between (at the node's own address, as in groups without endpoints)."""

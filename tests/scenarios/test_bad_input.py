@@ -677,7 +677,7 @@ def frozen(service: Service) -> Iterator[Callable[[str], None]]:
 def test_a_group_that_is_created_or_deleted_is_left_alone(
     ec: Any, created: Created, name: str, frozen: Callable[[str], None]
 ) -> None:
-    ec.create_replication_group(ReplicationGroupId=name, ReplicationGroupDescription="x", NumCacheClusters=3)
+    ec.create_replication_group(ReplicationGroupId=name, ReplicationGroupDescription="x", NumCacheClusters=6)
     created.append(("group", name))
     state = "InvalidReplicationGroupState"
     code, message = refused(ec, "ModifyReplicationGroup", ReplicationGroupId=name, ReplicationGroupDescription="y")
@@ -705,12 +705,12 @@ def test_a_cluster_that_is_created_changed_or_deleted_is_left_alone(
     ec: Any, created: Created, name: str, frozen: Callable[[str], None], service: Service
 ) -> None:
     def all_refused() -> None:
-        for operation, params in [
-            ("ModifyCacheCluster", {"CacheNodeType": "cache.t4g.small"}),
-            ("RebootCacheCluster", {"CacheNodeIdsToReboot": ["0001"]}),
-        ]:
-            code, _ = refused(ec, operation, **{"CacheClusterId": name, **params})
-            assert code == CLUSTER_STATE
+        changes: dict[str, dict[str, Any]] = {
+            "ModifyCacheCluster": {"CacheNodeType": "cache.t4g.small"},
+            "RebootCacheCluster": {"CacheNodeIdsToReboot": ["0001"]},
+        }
+        for operation, params in changes.items():
+            assert refused(ec, operation, CacheClusterId=name, **params)[0] == CLUSTER_STATE
 
     ec.create_cache_cluster(CacheClusterId=name, Engine="valkey")
     created.append(("cluster", name))

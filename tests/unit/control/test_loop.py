@@ -279,7 +279,6 @@ class StickyHost(FakeHost):
         await super().remove(key)
 
 
-@pytest.mark.xfail(strict=True, raises=WorldError, reason="_sweep lets a WorldError of one orphan end the service")
 def test_an_orphan_that_cannot_be_removed_stops_nobody(installation: Installation, eventually: Eventually) -> None:
     async def story() -> None:
         installation.host = StickyHost(installation.machine)
