@@ -27,7 +27,7 @@ class _Raw(BytesIO):
         return [self.read()]
 
 
-def client(service_name: str, operate: Operation) -> Any:  # noqa: ANN401 - boto3's clients are made at run time
+def client(service_name: str, operate: Operation) -> Any:
     """A client whose requests are answered by `operate` through our codec."""
     service = load_service(service_name)
 
