@@ -11,9 +11,10 @@ from cachekeep.domain.cache_cluster import CacheCluster, Upkeep
 from cachekeep.domain.engine import Engine, EngineVersion
 from cachekeep.domain.faults import Fault, invalid_combination, invalid_value, not_available_yet
 from cachekeep.domain.parameters import Family, NodeType, ParameterGroup
+from cachekeep.domain.replication_group import ReplicationGroup
 from cachekeep.domain.subnet_group import SubnetGroup
 from cachekeep.plan import windows
-from cachekeep.plan.placement import check_capacity, node_bytes, promised_bytes
+from cachekeep.plan.placement import check_capacity, growth_bytes, node_bytes, promised_bytes
 
 DEFAULT_NODE_TYPE = "cache.t4g.micro"
 MOST_TAGS = 50
@@ -124,6 +125,15 @@ def check_fits(call: Call, engine: Engine, node_type: NodeType, count: int) -> N
     if each == 0:
         raise invalid_value(f"The node type {node_type.name} is not supported for engine {engine.value}.")
     check_more(call, node_type.name, each * count)
+
+
+def check_growth(call: Call, resource: ReplicationGroup | CacheCluster, wanted: str, nodes: int) -> None:
+    """Raises InsufficientCacheClusterCapacity when `nodes` nodes cannot be promised the memory of type `wanted`."""
+    more = growth_bytes(
+        resource.engine, resource.node_type, resource.pending.node_type, wanted, call.services.catalog.node_types
+    )
+    if more:
+        check_more(call, wanted, more * nodes)
 
 
 def check_more(call: Call, node_type: str, more_bytes: int) -> None:

@@ -115,9 +115,7 @@ def cache_cluster(call: Call, cluster: CacheCluster, *, nodes: bool) -> Shape:
         "CacheClusterCreateTime": moment(cluster.created_at),
         "PreferredMaintenanceWindow": cluster.upkeep.maintenance_window,
         "PendingModifiedValues": _cluster_pending(cluster),
-        "CacheSecurityGroups": [
-            {"CacheSecurityGroupName": name, "Status": "active"} for name in cluster.upkeep.cache_security_groups
-        ],
+        "CacheSecurityGroups": [],
         "CacheParameterGroup": _parameter_group_status(cluster),
         "CacheSubnetGroupName": cluster.subnet_group,
         "AutoMinorVersionUpgrade": cluster.upkeep.auto_minor_version_upgrade,

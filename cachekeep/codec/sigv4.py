@@ -236,8 +236,8 @@ def _caller(credential: str, timestamp: str) -> Caller:
     parts = credential.split("/")
     if len(parts) != 5 or not _ACCESS_KEY.fullmatch(parts[0]):
         raise _incomplete(
-            "Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, "
-            f"got '{credential[:200]}'"
+            # What was given is not repeated: somebody may have put the secret where the key id belongs.
+            "Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term."
         )
     access_key, date, region, service, term = parts
     if term != TERMINATOR:

@@ -92,7 +92,6 @@ class Upkeep:
     notification_topic: str | None = None
     notification_active: bool = True
     security_group_ids: tuple[str, ...] = ()
-    cache_security_groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

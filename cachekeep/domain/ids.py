@@ -23,9 +23,9 @@ def resource_id(parameter: str, text: str, longest: int) -> str:
     """
     if not 0 < len(text) <= longest or not _NAME.match(text) or text.endswith("-") or "--" in text:
         raise invalid_value(
-            f"The parameter {parameter} must be provided and must not exceed {longest} characters; it must begin "
-            "with a letter, must contain only ASCII letters, digits, and hyphens, and must not end with a hyphen "
-            f"or contain two consecutive hyphens: {text[:60]!r} is not valid."
+            f"The parameter {parameter} is not a valid identifier. Identifiers must begin with a letter; must contain "
+            "only ASCII letters, digits, and hyphens; must not end with a hyphen or contain two consecutive hyphens; "
+            f"and have at most {longest} characters."
         )
     return text.lower()
 

@@ -32,8 +32,20 @@ def node_bytes(engine: Engine, node_type: NodeType) -> int:
 
 
 def promised_bytes(clusters: Iterable[CacheCluster], node_types: Mapping[str, NodeType]) -> int:
-    """What all nodes together may grow to."""
-    return sum(len(c.nodes) * node_bytes(c.engine, node_types[c.node_type]) for c in clusters)
+    """What all nodes together may grow to, what waits for a maintenance window included."""
+    return sum(
+        (len(c.nodes) + len(c.pending.nodes_to_add))
+        * max(node_bytes(c.engine, node_types[t]) for t in (c.node_type, c.pending.node_type) if t is not None)
+        for c in clusters
+    )
+
+
+def growth_bytes(
+    engine: Engine, now: str, waits: str | None, wanted: str, node_types: Mapping[str, NodeType]
+) -> int:
+    """What one node of type `now` (or of `waits`, once the window opens) needs more to become `wanted`; 0 if less."""
+    held = max(node_bytes(engine, node_types[t]) for t in (now, waits) if t is not None)
+    return max(node_bytes(engine, node_types[wanted]) - held, 0)
 
 
 def check_capacity(machine: Machine, promised: int, node_type: str, more: int) -> None:

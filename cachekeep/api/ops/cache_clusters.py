@@ -352,8 +352,7 @@ def _pending_node_type(call: Call, cluster: CacheCluster) -> Pending:
         return replace(pending, node_type=None)
     if not cluster.engine.speaks_resp:
         raise invalid_combination("The node type of a Memcached cluster cannot be modified.")
-    more = node_type.maxmemory_bytes - call.services.catalog.node_types[cluster.node_type].maxmemory_bytes
-    choose.check_more(call, name, max(more, 0))
+    choose.check_growth(call, cluster, node_type.name, 1)
     return replace(pending, node_type=name)
 
 

@@ -304,9 +304,7 @@ def _pending(call: Call, group: ReplicationGroup) -> Pending:
     name = call.text("CacheNodeType")
     if name is not None:
         node_type = choose.choose_node_type(call, name)
-        more = node_type.maxmemory_bytes - call.services.catalog.node_types[group.node_type].maxmemory_bytes
-        if more > 0:
-            choose.check_more(call, node_type.name, more * len(group.member_ids))
+        choose.check_growth(call, group, node_type.name, len(group.member_ids))
         pending = replace(pending, node_type=None if name == group.node_type else name)
     automatic = call.flag("AutomaticFailoverEnabled")
     if automatic is not None:

@@ -93,7 +93,7 @@ def group(**changes: Any) -> ReplicationGroup:
 UPKEEPS = [
     UPKEEP,
     replace(UPKEEP, notification_topic="arn:aws:sns:eu-west-1:000000000000:t", notification_active=False),
-    replace(UPKEEP, security_group_ids=("sg-1", "sg-2"), cache_security_groups=("old",)),
+    replace(UPKEEP, security_group_ids=("sg-1", "sg-2")),
 ]
 PENDING = [
     Pending(),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cachekeep.data.load import node_types
+from cachekeep.domain.cache_cluster import Pending
 from cachekeep.domain.engine import Engine
 from cachekeep.domain.faults import Fault
-from cachekeep.plan.placement import Machine, check_capacity, node_bytes, promised_bytes, spread, zones_of
+from cachekeep.plan.placement import Machine, check_capacity, growth_bytes, node_bytes, promised_bytes, spread, zones_of
 from tests.properties.stored import cluster_of, memcached_of
 
 GIB = 1 << 30
@@ -27,6 +30,23 @@ def test_every_node_of_every_cluster_is_counted() -> None:
     clusters = [cluster_of("a", 1), cluster_of("b", 2), memcached_of("m", (3, 4, 5))]
     assert promised_bytes([], node_types()) == 0
     assert promised_bytes(clusters, node_types()) == 2 * micro.maxmemory_bytes + 3 * micro.memcached_bytes
+
+
+def test_what_waits_for_the_window_is_promised_already() -> None:
+    types = node_types()
+    micro, small = types["cache.t4g.micro"], types["cache.t4g.small"]
+    cluster = cluster_of("a", 1)
+    growing = replace(cluster, pending=Pending(node_type="cache.t4g.small"))
+    assert promised_bytes([growing], types) == small.maxmemory_bytes
+    shrinking = replace(cluster, node_type="cache.t4g.small", pending=Pending(node_type="cache.t4g.micro"))
+    assert promised_bytes([shrinking], types) == small.maxmemory_bytes
+    memcached = memcached_of("m", (3, 4))
+    more = replace(memcached, pending=Pending(nodes_to_add=memcached.nodes))
+    assert promised_bytes([more], types) == 4 * micro.memcached_bytes
+    each = small.maxmemory_bytes - micro.maxmemory_bytes
+    assert growth_bytes(Engine.VALKEY, "cache.t4g.micro", None, "cache.t4g.small", types) == each
+    assert growth_bytes(Engine.VALKEY, "cache.t4g.micro", "cache.t4g.small", "cache.t4g.small", types) == 0
+    assert growth_bytes(Engine.VALKEY, "cache.t4g.small", None, "cache.t4g.micro", types) == 0
 
 
 @STEADY
