@@ -244,3 +244,9 @@ def is_running(pid: int) -> bool:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+# Fixtures that need what stands above.
+from .calm import calm, unchanged, unchecked  # noqa: E402
+
+__all__ = ["calm", "unchanged", "unchecked"]
