@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,79 +22,95 @@ Created = list[tuple[str, str]]
 
 
 
+STUBBORN = "9.9"
+
+
 @pytest.fixture
-def frozen(service: Service) -> Iterator[Callable[[str], None]]:
-    """Stops the engines of a cluster in their tracks, so that what is being done to them stays undone; and lets
-    them go on after the test."""
-    stopped: list[int] = []
+def stubborn(new_service: Callable[..., Service], tmp_path: Path) -> Service:
+    """A service on a machine with one more engine, Valkey 9.9, that never answers and will not end when asked to:
+    what is created with it stays `creating`, and what is deleted stays `deleting` for seconds."""
+    program = tmp_path / "bin" / "valkey-server"
+    program.parent.mkdir()
+    program.write_text(
+        "#!/bin/sh\n"
+        'case "$1" in\n'
+        '  --version) echo "Valkey server v=9.9.9 sha=00000000:0 malloc=libc bits=64 build=0" ;;\n'
+        "  --*) exit 1 ;;\n"
+        "  *) trap '' TERM; exec sleep 600 ;;\n"
+        "esac\n"
+    )
+    program.chmod(0o700)
+    return new_service(PATH=f"{program.parent}:{os.environ['PATH']}").start()
 
-    def freeze(cluster_id: str) -> None:
-        for pid in service.engines(cluster_id):
-            os.kill(pid, signal.SIGSTOP)
-            stopped.append(pid)
 
-    yield freeze
-    for pid in stopped:
-        if pid in service.engines():
-            os.kill(pid, signal.SIGCONT)
+def test_a_group_that_is_created_or_deleted_is_left_alone(stubborn: Service) -> None:
+    ec, state = stubborn.client(), "InvalidReplicationGroupState"
+    ec.create_replication_group(
+        ReplicationGroupId="g", ReplicationGroupDescription="x", NumCacheClusters=2, EngineVersion=STUBBORN
+    )
+    wait_for(lambda: len(stubborn.engines()) == 2)
 
+    def left_alone() -> None:
+        assert refused(ec, "ModifyReplicationGroup", ReplicationGroupId="g")[0] == state
+        assert refused(ec, "CreateCacheCluster", CacheClusterId="x", ReplicationGroupId="g")[0] == state
+        member: dict[str, Any] = {"CacheClusterId": "g-002"}
+        assert refused(ec, "DeleteCacheCluster", **member)[0] == CLUSTER_STATE
+        assert refused(ec, "ModifyCacheCluster", SnapshotWindow="05:00-06:00", **member)[0] == CLUSTER_STATE
+        assert refused(ec, "RebootCacheCluster", CacheNodeIdsToReboot=["0001"], **member)[0] == CLUSTER_STATE
+        code, _ = refused(ec, "CreateReplicationGroup", ReplicationGroupId="g", ReplicationGroupDescription="x")
+        assert code == "ReplicationGroupAlreadyExists"
 
-def test_a_group_that_is_created_or_deleted_is_left_alone(
-    ec: Any, created: Created, name: str, frozen: Callable[[str], None]
-) -> None:
-    ec.create_replication_group(ReplicationGroupId=name, ReplicationGroupDescription="x", NumCacheClusters=6)
-    created.append(("group", name))
-    state = "InvalidReplicationGroupState"
-    code, message = refused(ec, "ModifyReplicationGroup", ReplicationGroupId=name, ReplicationGroupDescription="y")
-    assert code == state
+    left_alone()
+    assert refused(ec, "DeleteReplicationGroup", ReplicationGroupId="g", RetainPrimaryCluster=True)[0] == state
+    _, message = refused(ec, "ModifyReplicationGroup", ReplicationGroupId="g", ReplicationGroupDescription="y")
     assert "must be in available state to modify" in message
-    assert refused(ec, "CreateCacheCluster", CacheClusterId=f"{name}-x", ReplicationGroupId=name)[0] == state
-    assert refused(ec, "DeleteReplicationGroup", ReplicationGroupId=name, RetainPrimaryCluster=True)[0] == state
-    member = f"{name}-002"
-    assert refused(ec, "DeleteCacheCluster", CacheClusterId=member)[0] == CLUSTER_STATE
-    assert refused(ec, "ModifyCacheCluster", CacheClusterId=member, SnapshotWindow="05:00-06:00")[0] == CLUSTER_STATE
-    assert refused(ec, "RebootCacheCluster", CacheClusterId=member, CacheNodeIdsToReboot=["0001"])[0] == CLUSTER_STATE
-    wait_for(lambda: group_status(ec, name) == "available")
-    frozen(f"{name}-001")
-    ec.delete_replication_group(ReplicationGroupId=name)
-    assert refused(ec, "ModifyReplicationGroup", ReplicationGroupId=name)[0] == state
-    code, message = refused(ec, "DeleteReplicationGroup", ReplicationGroupId=name)
-    assert (code, message) == (state, f"Replication group {name} has status deleting which is not valid for deletion.")
-    assert refused(ec, "DeleteCacheCluster", CacheClusterId=member)[0] == CLUSTER_STATE
-    assert refused(ec, "RebootCacheCluster", CacheClusterId=member, CacheNodeIdsToReboot=["0001"])[0] == CLUSTER_STATE
-    code, _ = refused(ec, "CreateReplicationGroup", ReplicationGroupId=name, ReplicationGroupDescription="x")
-    assert code == "ReplicationGroupAlreadyExists"
+    assert group_status(ec, "g") == "creating"
+    ec.delete_replication_group(ReplicationGroupId="g")
+    left_alone()
+    code, message = refused(ec, "DeleteReplicationGroup", ReplicationGroupId="g")
+    assert (code, message) == (state, "Replication group g has status deleting which is not valid for deletion.")
+    assert group_status(ec, "g") == "deleting"
+    wait_for(lambda: gone(ec, "group", "g"))
+    assert not stubborn.engines()
 
 
-def test_a_cluster_that_is_created_changed_or_deleted_is_left_alone(
-    ec: Any, created: Created, name: str, frozen: Callable[[str], None], service: Service
-) -> None:
-    def all_refused() -> None:
-        changes: dict[str, dict[str, Any]] = {
-            "ModifyCacheCluster": {"CacheNodeType": "cache.t4g.small"},
-            "RebootCacheCluster": {"CacheNodeIdsToReboot": ["0001"]},
-        }
-        for operation, params in changes.items():
-            assert refused(ec, operation, CacheClusterId=name, **params)[0] == CLUSTER_STATE
+def _cluster_is_left_alone(ec: Any, name: str) -> None:
+    changes: dict[str, dict[str, Any]] = {
+        "ModifyCacheCluster": {"CacheNodeType": "cache.t4g.small"},
+        "RebootCacheCluster": {"CacheNodeIdsToReboot": ["0001"]},
+    }
+    for operation, params in changes.items():
+        assert refused(ec, operation, CacheClusterId=name, **params)[0] == CLUSTER_STATE
 
-    ec.create_cache_cluster(CacheClusterId=name, Engine="valkey")
-    created.append(("cluster", name))
-    all_refused()
-    wait_for(lambda: cluster_status(ec, name) == "available")
-    frozen(name)
-    ec.modify_cache_cluster(CacheClusterId=name, CacheNodeType="cache.t4g.medium", ApplyImmediately=True)
-    assert cluster_status(ec, name) == "modifying"
-    all_refused()
-    for pid in service.engines(name):
-        os.kill(pid, signal.SIGCONT)
-    wait_for(lambda: cluster_status(ec, name) == "available")
-    frozen(name)
-    ec.delete_cache_cluster(CacheClusterId=name)
-    all_refused()
-    code, message = refused(ec, "DeleteCacheCluster", CacheClusterId=name)
+
+def test_a_cluster_that_is_created_or_deleted_is_left_alone(stubborn: Service) -> None:
+    ec = stubborn.client()
+    ec.create_cache_cluster(CacheClusterId="c", Engine="valkey", EngineVersion=STUBBORN)
+    wait_for(stubborn.engines)
+    _cluster_is_left_alone(ec, "c")
+    assert cluster_status(ec, "c") == "creating"
+    ec.delete_cache_cluster(CacheClusterId="c")
+    _cluster_is_left_alone(ec, "c")
+    code, message = refused(ec, "DeleteCacheCluster", CacheClusterId="c")
     assert code == CLUSTER_STATE
     assert "not in a valid state to be deleted" in message
-    assert refused(ec, "CreateCacheCluster", CacheClusterId=name, Engine="valkey")[0] == "CacheClusterAlreadyExists"
+    code, _ = refused(ec, "CreateCacheCluster", CacheClusterId="c", Engine="valkey")
+    assert code == "CacheClusterAlreadyExists"
+    assert cluster_status(ec, "c") == "deleting"
+    wait_for(lambda: gone(ec, "cluster", "c"))
+    assert not stubborn.engines()
+
+
+def test_a_cluster_that_is_changed_is_left_alone(ec: Any, created: Created, name: str, service: Service) -> None:
+    create_cluster(ec, created, name)
+    (pid,) = service.engines(name)
+    # An engine that is stopped in its tracks cannot be changed: the cluster stays `modifying`.
+    os.kill(pid, signal.SIGSTOP)
+    ec.modify_cache_cluster(CacheClusterId=name, CacheNodeType="cache.t4g.medium", ApplyImmediately=True)
+    assert cluster_status(ec, name) == "modifying"
+    _cluster_is_left_alone(ec, name)
+    os.kill(pid, signal.SIGCONT)
+    wait_for(lambda: cluster_status(ec, name) == "available")
 
 
 def test_the_only_member_is_deleted_with_its_group(ec: Any, created: Created, name: str) -> None:
