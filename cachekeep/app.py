@@ -37,7 +37,7 @@ from cachekeep.host.local import LocalHost
 from cachekeep.log_stream import LogStream
 from cachekeep.plan.placement import Machine
 from cachekeep.plan.specs import Abilities, Catalog
-from cachekeep.settings import Settings
+from cachekeep.settings import SERVICE_SETTINGS, Settings
 from cachekeep.status import status_of
 from cachekeep.store.sqlite import SqliteStore
 
@@ -218,7 +218,8 @@ def _lock(state: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise StartError(f"another Cachekeep runs with the state directory {state}: stop it first") from None
+            text = f"another Cachekeep runs with the state directory {state}: `cachekeep down` stops it"
+            raise StartError(text) from None
         yield
 
 
@@ -243,7 +244,13 @@ def _announce(settings: Settings) -> None:
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
         json.dump(
-            {"pid": os.getpid(), "started": psutil.Process().create_time(), "url": settings.url}, file
+            {
+                "pid": os.getpid(),
+                "started": psutil.Process().create_time(),
+                "url": settings.url,
+                "settings": {name: getattr(settings, name) for name in SERVICE_SETTINGS},
+            },
+            file,
         )
     partial.rename(path)
 

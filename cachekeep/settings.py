@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from cachekeep.codec.aws_model import known_regions
+
 _ACCOUNT = re.compile(r"[0-9]{12}\Z")
 # The address_range that asks for ports of 127.0.0.1 instead of addresses.
 PORTS = "ports"
-_REGION = re.compile(r"[a-z0-9-]{1,32}\Z")
 
 
 class SettingsError(Exception):
@@ -48,8 +49,8 @@ class Settings:
             raise SettingsError(f"port must be between 1 and 65535, not {self.port}")
         if not _ACCOUNT.match(self.account_id):
             raise SettingsError(f"account_id must be 12 digits, not {self.account_id!r}")
-        if not _REGION.match(self.region):
-            raise SettingsError(f"region must be lower-case letters, digits and hyphens, not {self.region!r}")
+        if self.region not in known_regions():
+            raise SettingsError(f"region must be a region of AWS such as us-east-1, not {self.region!r}")
         if not 0.1 <= self.overcommit <= 1000:
             raise SettingsError(f"overcommit must be between 0.1 and 1000, not {self.overcommit:g}")
         if self.log_level not in ("debug", "info", "warning", "error"):
@@ -76,6 +77,8 @@ class Settings:
         return f"http://127.0.0.1:{self.port}"
 
 
+# What a running service keeps until it is started anew, and tells others (no secret is among them).
+SERVICE_SETTINGS = ("port", "account_id", "address_range", "overcommit", "redis_stand_in", "log_level")
 # Where each setting comes from besides the file; AWS_REGION is what AWS clients use already.
 ENVIRONMENT = {f.name: f"CACHEKEEP_{f.name.upper()}" for f in fields(Settings)}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from cachekeep import __version__
 from cachekeep.domain.cache_cluster import CacheCluster
-from cachekeep.domain.nodes import NOTHING_SEEN, NodeKey, ObservedNode
+from cachekeep.domain.nodes import NOTHING_SEEN, Address, NodeKey, ObservedNode
 from cachekeep.domain.ports import Store
 from cachekeep.domain.replication_group import ReplicationGroup
 
@@ -29,8 +29,7 @@ def status_of(store: Store, seen: Mapping[NodeKey, ObservedNode], url: str) -> d
                 "engine": group.engine.value,
                 "version": str(group.version),
                 "runs": _runs(group),
-                "primary_endpoint": str(group.primary_endpoint) if group.primary_endpoint else None,
-                "reader_endpoint": str(group.reader_endpoint) if group.reader_endpoint else None,
+                **_endpoints(group, by_group.get((group.region, group.id), [])),
                 "nodes": [
                     node for member in by_group.get((group.region, group.id), []) for node in _nodes(member, seen)
                 ],
@@ -54,6 +53,20 @@ def status_of(store: Store, seen: Mapping[NodeKey, ObservedNode], url: str) -> d
             if cluster.replication_group_id is None
         ],
     }
+
+
+def _endpoints(group: ReplicationGroup, members: list[CacheCluster]) -> dict[str, str | None]:
+    """The group's own, or where addresses cannot move, those of the members in that role."""
+    primary = next((m for m in members if m.id == group.primary_id), None)
+    reader = next((m for m in members if m.id != group.primary_id), primary)
+    return {
+        "primary_endpoint": _text(group.primary_endpoint or (primary and primary.nodes[0].address)),
+        "reader_endpoint": _text(group.reader_endpoint or (reader and reader.nodes[0].address)),
+    }
+
+
+def _text(address: Address | None) -> str | None:
+    return None if address is None else str(address)
 
 
 def _runs(resource: ReplicationGroup | CacheCluster) -> str | None:

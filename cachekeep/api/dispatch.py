@@ -14,7 +14,7 @@ import structlog
 from cachekeep.api.context import Call, Services
 from cachekeep.api.operations import OPERATIONS, STS_OPERATIONS, Entry, refusal
 from cachekeep.codec import query, xml
-from cachekeep.codec.aws_model import Service, load_service
+from cachekeep.codec.aws_model import Service, known_regions, load_service
 from cachekeep.codec.sigv4 import Caller, HttpRequest, verify
 from cachekeep.domain.faults import Fault
 from cachekeep.domain.ports import Conflict, WorldError
@@ -74,6 +74,10 @@ class Dispatcher:
         api = self._apis.get(caller.service)
         if api is None:
             raise Fault("SignatureDoesNotMatch", "Credential should be scoped to correct service: 'elasticache'.")
+        if caller.region not in known_regions():
+            # A mistyped region would look as if all caches were gone.
+            text = f"Credential should be scoped to a valid region, not '{caller.region}'."
+            raise Fault("SignatureDoesNotMatch", text)
         return api
 
     def _carry_out(self, api: _Api, caller: Caller, request: HttpRequest, request_id: str) -> bytes:

@@ -143,9 +143,17 @@ STS_OPERATIONS: Mapping[str, Entry] = {
 }
 
 
+# What can be done instead, where something can.
+_INSTEAD = {
+    "IncreaseReplicaCount": " CreateCacheCluster with ReplicationGroupId adds a replica.",
+    "DecreaseReplicaCount": " DeleteCacheCluster of a replica takes it away.",
+}
+
+
 def refusal(operation: Operation) -> Fault:
     """The declared fault of an operation that is not carried out yet."""
+    text = f"{operation.name} is not available in this version of Cachekeep.{_INSTEAD.get(operation.name, '')}"
     for code in ("InvalidParameterCombination", "InvalidParameterValue"):
         if code in operation.faults:
-            return Fault(code, f"{operation.name} is not available in this version of Cachekeep.")
-    return Fault("InvalidAction", f"{operation.name} is not available in this version of Cachekeep.")
+            return Fault(code, text)
+    return Fault("InvalidAction", text)

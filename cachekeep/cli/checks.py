@@ -95,13 +95,16 @@ def redis_stand_in(settings: Settings) -> Finding:
 
 
 def addresses(settings: Settings) -> Finding:
+    if settings.uses_ports:
+        text = "as set, ports 20000-29999 of 127.0.0.1: endpoints are the nodes' own addresses and change at a failover"
+        return Finding("addresses", Verdict.OK, text)
     reason = loopback_usable(settings.network)
     if reason is None:
         return Finding("addresses", Verdict.OK, f"{settings.network}: every node and endpoint has an IP of its own")
     return Finding(
         "addresses",
         Verdict.WARN,
-        f"{reason}; falling back to ports 20000-29999 of 127.0.0.1, without endpoints that move",
+        f"{reason}; falling back to ports 20000-29999 of 127.0.0.1: endpoints change at a failover",
         "set an address_range inside 127.0.0.0/8, on Linux",
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 
 import typer
 from rich.console import Console
@@ -15,6 +16,8 @@ from cachekeep import __version__
 from cachekeep.cli import checks, options
 from cachekeep.cli.checks import Finding, Verdict
 from cachekeep.cli.console import console
+from cachekeep.cli.refusal import Refused
+from cachekeep.cli.service import find_service, in_force
 from cachekeep.host.installs import MachineCatalogue
 from cachekeep.settings import Settings
 
@@ -37,6 +40,8 @@ def doctor(
         overcommit=overcommit,
         redis_stand_in=redis_stand_in,
     )
+    with suppress(Refused):  # told by checks.service
+        settings = in_force(settings, find_service(settings.state_dir))
     findings = list(findings_of(settings))
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(f) for f in findings], indent=2))

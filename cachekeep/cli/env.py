@@ -36,8 +36,10 @@ def env(
     """
     settings = options.settings_from(state_dir=state_dir, port=port, region=region)
     key = credentials.load(settings.state_dir)
-    # Without --port, where the running service really listens.
-    url = settings.url if port is not None else announced_url(settings.state_dir) or settings.url
+    # Where the running service really listens.
+    url = announced_url(settings.state_dir) or settings.url
+    if port is not None and url != settings.url:
+        typer.echo(f"# the service listens at {url}, not at port {port}", err=True)
     for line in lines(url, settings.region, key, os.environ):
         typer.echo(line)
 

@@ -13,16 +13,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psutil
 
 from cachekeep.cli.client import answers
 from cachekeep.cli.refusal import Refused
-from cachekeep.settings import ENVIRONMENT, Settings
+from cachekeep.settings import ENVIRONMENT, SERVICE_SETTINGS, Settings
 
 SERVICE_FILE = "service.json"
 LOCK_FILE = "service.lock"
@@ -41,11 +41,15 @@ _SAME_START_S = 2.0
 
 @dataclass(frozen=True)
 class ServiceProcess:
-    """started: seconds since 1970. url: None while the service has not announced itself."""
+    """started: seconds since 1970. url: None while the service has not announced itself.
+
+    settings: those that it keeps until it is started anew, by name.
+    """
 
     pid: int
     started: float
     url: str | None = None
+    settings: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def alive(self) -> bool:
@@ -80,8 +84,10 @@ def find_service(state_dir: Path) -> ServiceProcess | None:
 def _announced(state_dir: Path) -> ServiceProcess | None:
     try:
         match json.loads((state_dir / SERVICE_FILE).read_text()):
-            case {"pid": int(pid), "started": int() | float() as started, "url": str(url)}:
-                return ServiceProcess(pid, float(started), url)
+            case {"pid": int(pid), "started": int() | float() as started, "url": str(url), **more}:
+                told = more.get("settings")
+                kept = {n: v for n, v in told.items() if n in SERVICE_SETTINGS} if isinstance(told, dict) else {}
+                return ServiceProcess(pid, float(started), url, kept)
     except (OSError, ValueError):
         pass
     return None
@@ -217,3 +223,8 @@ def announced_url(state_dir: Path) -> str | None:
     """Where the running service listens; None when none runs, or it has not said so yet."""
     announced = _announced(state_dir)
     return announced.url if announced is not None and announced.alive else None
+
+
+def in_force(settings: Settings, service: ServiceProcess | None) -> Settings:
+    """The settings with what the running service keeps in their place."""
+    return settings if service is None else replace(settings, **service.settings)  # type: ignore[arg-type]

@@ -14,8 +14,8 @@ from cachekeep.cli.client import Client, answers
 from cachekeep.cli.console import console
 from cachekeep.cli.invocation import command_line
 from cachekeep.cli.refusal import Refused
-from cachekeep.cli.service import ServiceProcess, find_service, start_service
-from cachekeep.settings import Settings
+from cachekeep.cli.service import ServiceProcess, find_service, in_force, start_service
+from cachekeep.settings import SERVICE_SETTINGS, Settings
 
 DEMO = "demo"
 _DEMO_DEADLINE_S = 60.0
@@ -56,11 +56,14 @@ def up(
     url = service.url or settings.url
     verb = "serves" if running is None else "already serves"
     out.print(f"Cachekeep {verb} the ElastiCache API at [bold]{url}[/bold] (pid {service.pid})", soft_wrap=True)
-    if running is not None and url != settings.url:
-        out.print(f"It keeps its settings: {settings.url} takes effect after `down` and `up`.", style="yellow")
+    kept = in_force(settings, service)
+    waiting = [name for name in SERVICE_SETTINGS if getattr(kept, name) != getattr(settings, name)]
+    if waiting:
+        words = ", ".join(f"{name} {getattr(settings, name)}" for name in waiting)
+        out.print(f"It keeps its settings: {words} takes effect after `down` and `up`.", style="yellow", soft_wrap=True)
     if demo:
         _show_demo(out, ensure_demo(Client(url, credentials.load(settings.state_dir), settings.region)))
-    line = command_line("env", options.needed_options(settings, "state_dir", "port", "region"))
+    line = command_line("env", options.needed_options(kept, "state_dir", "port", "region"))
     out.print("Point any AWS client of this shell at it:")
     out.print(f'  eval "$({line})"', markup=False, soft_wrap=True)
 

@@ -92,6 +92,13 @@ def load_service(name: str) -> Service:
     )
 
 
+@cache
+def known_regions() -> frozenset[str]:
+    """The regions of all partitions of AWS. Source: botocore/data/partitions.json."""
+    partitions = Loader().load_data("partitions")["partitions"]
+    return frozenset(r for p in partitions for r in p["regions"] if not r.endswith("-global"))
+
+
 def fault_statuses(service: Service) -> Mapping[str, int]:
     """Return the HTTP status of every fault of the model, by its code on the wire."""
     return service.statuses

@@ -237,3 +237,10 @@ def test_further_keys_and_no_secret_is_ever_told(new_service: Callable[..., Serv
     assert "refused" in told
     for secret in (*secrets.values(), own.secret, token):
         assert secret not in told
+
+
+def test_a_region_that_does_not_exist_is_refused(service: Service) -> None:
+    """An empty answer would look as if all caches were gone."""
+    ec = service.client(region="us-est-1")
+    with pytest.raises(ClientError, match="scoped to a valid region, not 'us-est-1'"):
+        ec.describe_replication_groups()
