@@ -74,7 +74,7 @@ def _tell(out: Console, stopped: Stopped) -> None:
     if not count and not stopped.failures:
         out.print("No engine runs")
         return
-    saved = f", {len(stopped.saved)} of them with their data saved" if stopped.saved else ""
+    saved = "; the data is saved, replicas will copy it from their primary" if stopped.saved else ""
     out.print(f"{count} {'process' if count == 1 else 'processes'} of nodes stopped{saved}")
     errors = console(stderr=True)
     for failure in stopped.failures:
