@@ -96,4 +96,4 @@ def test_the_installed_wheel_serves_a_group_from_outside_the_checkout(installed:
     programs = {str(Path(f"/proc/{pid}/cwd").readlink()) for pid in installed.engines()}
     assert programs == {str(installed.nodes_root / f"us-east-1/g-00{n}/0001") for n in (1, 2)}
     assert "available" in installed.run("status")
-    assert "1 of them with their data saved" in installed.run("down")
+    assert "the data is saved" in installed.run("down")
