@@ -131,6 +131,9 @@ class Control:
             wake.clear()
             try:
                 decision = await self._round(unit)
+            except WorldError as error:
+                log.warning("round failed", unit=str(unit), reason=str(error))
+                decision = Decision(recheck_s=LONGEST_BACK_OFF_S, sentence="failed")
             except Exception:
                 log.exception("round failed", unit=str(unit))
                 decision = Decision(recheck_s=LONGEST_BACK_OFF_S, sentence="failed")
