@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import socket
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -119,6 +120,8 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         store = SqliteStore(state / STORE_FILE)
     except (credentials.CredentialsError, WorldError, OSError) as error:
         raise StartError(str(error)) from error
+    except sqlite3.Error as error:
+        raise StartError(f"{state / STORE_FILE} cannot be used: {error}; put back a good copy of it") from error
     host = LocalHost(state / "nodes")
     if store.is_new and host.nodes():
         store.close()
@@ -191,12 +194,14 @@ async def _run(settings: Settings, listener: socket.socket, control: Control, ap
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=SHUTDOWN_S,
-            limit_concurrency=1000,
         )
     )
     caring = asyncio.create_task(control.run(), name="control")
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
-    _announce(settings)
+    try:
+        _announce(settings)
+    except OSError as error:
+        log.warning("cannot tell the command line where the service is", reason=str(error))
     log.info("serving", url=settings.url, state_dir=str(settings.state_dir), version=__version__)
     try:
         await asyncio.wait([caring, serving], return_when=asyncio.FIRST_COMPLETED)
@@ -214,7 +219,11 @@ async def _run(settings: Settings, listener: socket.socket, control: Control, ap
 @contextmanager
 def _lock(state: Path) -> Iterator[None]:
     """One service per state directory; the kernel lets go when the process ends, however it ends."""
-    with (state / "service.lock").open("a") as file:
+    try:
+        descriptor = os.open(state / "service.lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StartError(f"cannot use {state / 'service.lock'}: {error.strerror}") from error
+    with os.fdopen(descriptor, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -60,6 +60,8 @@ def load(state_dir: Path) -> AccessKey:
         raise CredentialsError(f"{path} is missing: the service has not been started with this state dir") from None
     except (OSError, configparser.Error, UnicodeDecodeError):
         raise CredentialsError(f"{path} is not a credentials file; delete it to have a new key made") from None
+    if not key.id or not key.secret or "\0" in key.id + key.secret:
+        raise CredentialsError(f"{path} holds no usable key; delete it to have a new one made")
     if mode & 0o077:
         raise CredentialsError(f"{path} is readable by others (mode {mode:04o}): run chmod 600 {path}")
     return key

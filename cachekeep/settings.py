@@ -47,6 +47,11 @@ class Settings:
     def __post_init__(self) -> None:
         if not 0 < self.port < 65536:
             raise SettingsError(f"port must be between 1 and 65535, not {self.port}")
+        if any(c in "*?[" or not c.isprintable() for c in str(self.state_dir)):
+            raise SettingsError(
+                f"state_dir must not contain *, ?, [ or control characters (engines read them as patterns): "
+                f"{str(self.state_dir)!r}"
+            )
         if not _ACCOUNT.match(self.account_id):
             raise SettingsError(f"account_id must be 12 digits, not {self.account_id!r}")
         if self.region not in known_regions():

@@ -60,13 +60,15 @@ def _endpoints(group: ReplicationGroup, members: list[CacheCluster]) -> dict[str
     primary = next((m for m in members if m.id == group.primary_id), None)
     reader = next((m for m in members if m.id != group.primary_id), primary)
     return {
-        "primary_endpoint": _text(group.primary_endpoint or (primary and primary.nodes[0].address)),
-        "reader_endpoint": _text(group.reader_endpoint or (reader and reader.nodes[0].address)),
+        "primary_endpoint": _text(group.primary_endpoint, primary),
+        "reader_endpoint": _text(group.reader_endpoint, reader),
     }
 
 
-def _text(address: Address | None) -> str | None:
-    return None if address is None else str(address)
+def _text(endpoint: Address | None, member: CacheCluster | None) -> str | None:
+    if endpoint is None and member is not None:
+        endpoint = member.nodes[0].address
+    return None if endpoint is None else str(endpoint)
 
 
 def _runs(resource: ReplicationGroup | CacheCluster) -> str | None:

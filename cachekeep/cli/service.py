@@ -66,10 +66,11 @@ def find_service(state_dir: Path) -> ServiceProcess | None:
 
     Raises Refused when one runs (its lock is held) that cannot be seen, such as another user's.
     """
-    announced = _announced(state_dir)
-    if announced is not None and announced.alive:
-        return announced
     lock = state_dir / LOCK_FILE
+    announced = _announced(state_dir)
+    # The file alone is not believed: whatever it names would be ended by `down`.
+    if announced is not None and announced.alive and _holds(announced.pid, lock):
+        return announced
     deadline = time.monotonic() + _LETTING_GO_S
     while _is_locked(lock):
         holder = _holder(lock)
@@ -84,13 +85,22 @@ def find_service(state_dir: Path) -> ServiceProcess | None:
 def _announced(state_dir: Path) -> ServiceProcess | None:
     try:
         match json.loads((state_dir / SERVICE_FILE).read_text()):
-            case {"pid": int(pid), "started": int() | float() as started, "url": str(url), **more}:
+            case {"pid": int(pid), "started": int() | float() as started, "url": str(url), **more} if pid > 0:
                 told = more.get("settings")
                 kept = {n: v for n, v in told.items() if n in SERVICE_SETTINGS} if isinstance(told, dict) else {}
                 return ServiceProcess(pid, float(started), url, kept)
     except (OSError, ValueError):
         pass
     return None
+
+
+def _holds(pid: int, lock: Path) -> bool:
+    """The process has the lock's file open."""
+    wanted = str(lock.resolve())
+    try:
+        return any(file.path == wanted for file in psutil.Process(pid).open_files())
+    except psutil.Error:
+        return False
 
 
 def _is_locked(lock: Path) -> bool:

@@ -52,7 +52,8 @@ class Actor:
         key = step.spec.key if isinstance(step, Start) else step.key
         try:
             await self._do(step)
-        except WorldError as error:
+        except (WorldError, ValueError) as error:
+            # ValueError: a configuration that cannot be written safely.
             log.warning("step failed", step=type(step).__name__, node=str(key), reason=str(error))
             if isinstance(step, Start):
                 self._attempts.failed(key, (str(error),))

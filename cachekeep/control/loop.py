@@ -114,7 +114,7 @@ class Control:
             except WorldError as error:
                 log.warning("a node that belongs to nothing stays", node=str(key), reason=str(error))
         try:
-            for stray in await self._world.host.end_strays():
+            for stray in await self._world.host.end_strays(self._is_wanted):
                 log.warning("ended a process that belonged to nothing", node=stray)
         except WorldError as error:
             log.warning("cannot look for processes that belong to nothing", reason=str(error))
@@ -171,8 +171,13 @@ class Control:
             hold_s={key: hold for key in specs if (hold := self._attempts.hold_s(key)) > 0},
         )
         decision = self._decide(group, clusters, look)
-        if not self._commit(group, clusters, decision):
-            return Decision(recheck_s=0.0, sentence="changed meanwhile")
+        try:
+            if not self._commit(group, clusters, decision):
+                return Decision(recheck_s=0.0, sentence="changed meanwhile")
+        except WorldError:
+            # A store that cannot be written must not keep an heir from taking over: steps are safe without it.
+            await self._actor.run(decision.stages)
+            raise
         if decision.released:
             self._forget_nodes(clusters)
         failures = await self._actor.run(decision.stages)

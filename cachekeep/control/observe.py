@@ -47,6 +47,11 @@ class Observer:
             self._attempts.gone(key, lambda: tuple(self._host.log_tail(key, LOG_LINES)))
         elif spec.program is ProgramKind.ENGINE:
             facts = await self._facts(spec)
+            if facts is not None and facts.pid != process.pid:
+                # Somebody else's engine listens there: what it says is not ours, and nothing may be done to it.
+                log.warning("another process answers", node=str(key), address=str(spec.address), pid=facts.pid)
+                facts = None
+                await self._admin.forget(spec.address)
         else:
             listening = await self._admin.takes_connections(spec.address)
         # It may have died, and another may have its pid or its address, while it was being asked.

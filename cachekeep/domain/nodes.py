@@ -94,10 +94,11 @@ class NodeFacts:
 
     offset: replication offset in bytes. link_up: a replica's link to its primary is up and its first
     synchronisation is complete. primary: whom a replica follows. binds: addresses it listens on, in order.
-    config: the running values of the directives that Cachekeep manages.
+    config: the running values of the directives that Cachekeep manages. pid: the process that answered.
     """
 
     version: str
+    pid: int = 0
     run_id: str = ""
     role: Role = Role.PRIMARY
     offset: int = 0

@@ -86,8 +86,9 @@ class Host(Protocol):
         """Delete the node's folder; refuses with WorldError while its process lives."""
         ...
 
-    async def end_strays(self) -> list[str]:
-        """End the processes that an earlier service started and that belong to no folder any more; their names."""
+    async def end_strays(self, is_wanted: Callable[[NodeKey], bool]) -> list[str]:
+        """End the processes that an earlier service started and that belong to no folder any more, but for those
+        of nodes that are wanted (their folder was deleted under them: they serve on). The names of the ended."""
         ...
 
     def nodes(self) -> list[NodeKey]:

@@ -20,6 +20,7 @@ def facts_of_engine(info: Mapping[str, str], config: Mapping[str, str]) -> NodeF
     primary_port = _number(info, "master_port")
     return NodeFacts(
         version=info.get("valkey_version") or info.get("redis_version", ""),
+        pid=_number(info, "process_id"),
         run_id=info.get("run_id", ""),
         role=Role.REPLICA if replica else Role.PRIMARY,
         offset=_number(info, "slave_repl_offset" if replica else "master_repl_offset"),
@@ -42,6 +43,7 @@ def facts_of_memcached(
     """Read `stats` and `stats settings` of Memcached. It never replicates nor loads."""
     return NodeFacts(
         version=stats.get("version", ""),
+        pid=_number(stats, "pid"),
         run_id=stats.get("pid", ""),
         binds=tuple(running["inter"].split(",")) if running.get("inter", "NULL") != "NULL" else (),
         used_memory_bytes=_number(stats, "bytes"),

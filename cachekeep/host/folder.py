@@ -107,7 +107,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the object in the file; {} when there is no file or it holds something else."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

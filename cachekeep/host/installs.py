@@ -107,8 +107,12 @@ def find_candidates() -> Iterator[Candidate]:
     for candidate in (*_in_wheels(), *_in_folders()):
         # The resolved path only tells files apart. A program is run by the name it was found under: Debian's
         # redis-server is a symlink to redis-check-rdb, which looks at its name to know what to do.
-        real = candidate.program.resolve()
-        if candidate.program.is_file() and real not in seen:
+        try:
+            real = candidate.program.resolve()
+            found = candidate.program.is_file() and real not in seen
+        except OSError:  # a folder of PATH that this user may not read
+            continue
+        if found:
             seen.add(real)
             yield candidate
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +25,7 @@ from cachekeep.domain.ports import WorldError
 from cachekeep.host import folder as files
 from cachekeep.host.exits import Handle, hold, wait_briefly
 from cachekeep.host.folder import told_as_world_error
-from cachekeep.host.process import DELETED, inhabitants, is_alive, look, working_folder
+from cachekeep.host.process import DELETED, inhabitants, is_alive, look, mark_of, working_folder
 from cachekeep.host.spawn import kill_child, prepare, reap, spawn
 
 KILL_DEADLINE_S = 10.0
@@ -67,6 +68,7 @@ class LocalHost:
         unrecorded = self._clear_out(spec.key, folder)
         if unrecorded is not None:
             return unrecorded
+        _refuse_taken(spec)
         with told_as_world_error("prepare the folder", folder):
             with self._making_folders:
                 files.make_private(folder, self._root)
@@ -149,7 +151,9 @@ class LocalHost:
         match files.read_json(folder / "node.json"):
             case {"pid": int(pid), "started": str(started)} if is_alive(Process(pid, started)):
                 # Pids and start times begin anew with every boot; the folder settles it. None: not for us to see.
-                return Process(pid, started) if working_folder(pid) in (None, str(folder)) else None
+                # And the mark: whatever else is written there, no other process is taken for the node's.
+                ours = working_folder(pid) in (None, str(folder)) and mark_of(pid) == str(key)
+                return Process(pid, started) if ours else None
         return None
 
     def _scanned(self) -> dict[NodeKey, Process]:
@@ -230,7 +234,9 @@ class LocalHost:
 
     def _remove(self, folder: Path) -> None:
         with told_as_world_error("delete", folder):
-            if folder.exists():
+            if folder.is_symlink():
+                folder.unlink()
+            elif folder.exists():
                 shutil.rmtree(folder)
             with self._making_folders, suppress(OSError):  # other nodes live there: then it stays
                 folder.parent.rmdir()
@@ -272,14 +278,31 @@ class LocalHost:
             if found.mark is not None and found.seen.process.pid not in known and found.seen.session not in known
         ]
 
-    async def end_strays(self) -> list[str]:
-        strays = await asyncio.to_thread(self.stray_processes)
-        for stray in strays:
+    async def end_strays(self, is_wanted: Callable[[NodeKey], bool]) -> list[str]:
+        ended = []
+        for stray in await asyncio.to_thread(self.stray_processes):
+            region, cluster_id, node_id = (*stray.node.split("/"), "", "")[:3]
+            if is_wanted(NodeKey(region, cluster_id, node_id)):
+                continue
             await asyncio.to_thread(_kill_leftover, stray.process)
-        return [f"{stray.node} (process {stray.process.pid})" for stray in strays]
+            ended.append(f"{stray.node} (process {stray.process.pid})")
+        return ended
 
     def _folder(self, key: NodeKey) -> Path:
         return files.folder_of(self._root, key)
+
+
+def _refuse_taken(spec: NodeSpec) -> None:
+    """Raise WorldError when somebody else listens at the node's address: two engines must not be mixed up."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((spec.address.host, spec.address.port))
+        except OSError as error:
+            raise WorldError(
+                f"{spec.address} of {spec.key} is taken by another process ({error.strerror}); "
+                "end that process, then the node starts"
+            ) from error
 
 
 def _kill_leftover(process: Process) -> None:

@@ -250,13 +250,15 @@ def _configures(shard: Shard) -> tuple[Step, ...]:
 
 
 def _reboots(shard: Shard, primary: Member) -> tuple[Step, ...]:
-    """Replicas one by one, each only while the others are in their roles; the primary last, with its data saved."""
+    """Replicas one by one, each only while the others are in their roles; the primary last, with its data saved.
+
+    A replica that does not answer is rebooted all the same: that may be what the reboot is for.
+    """
     staying = _staying(shard)
-    asked = [m for m in staying if m.reboot]
-    if not asked or not all(_in_role(m, primary) for m in staying):
-        return ()
-    for member in sorted(asked, key=lambda m: (m.key == primary.key, m.key)):
-        return (Stop(member.key, member.spec.address, save=member.key == primary.key),)
+    for member in sorted((m for m in staying if m.reboot), key=lambda m: (m.key == primary.key, m.key)):
+        needed = staying if member.key == primary.key else [m for m in staying if m.key != member.key]
+        if all(_in_role(m, primary) for m in needed):
+            return (Stop(member.key, member.spec.address, save=member.key == primary.key),)
     return ()
 
 

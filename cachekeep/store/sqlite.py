@@ -77,7 +77,8 @@ class SqliteStore:
         self.is_new = not self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
         """There was no store at this path before."""
         self._create_schema(path)
-        self._keep_reserve()
+        # Anew at every start: SQLite drops the write-ahead log when the last connection closes.
+        self._keep_reserve(grow=True)
 
     def _create_schema(self, path: Path) -> None:
         found = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -145,10 +146,10 @@ class SqliteStore:
             raise _unwritable(error) from error
         self._keep_reserve()
 
-    def _keep_reserve(self) -> None:
+    def _keep_reserve(self, *, grow: bool = False) -> None:
         """Have free pages in the file, and a write-ahead log as long: on a full disk what happens can still be
         recorded, and things can still be deleted. Grown by writing real pages and freeing them at once."""
-        if self._db.execute("PRAGMA freelist_count").fetchone()[0] >= RESERVE_PAGES // 4:
+        if not grow and self._db.execute("PRAGMA freelist_count").fetchone()[0] >= RESERVE_PAGES // 4:
             return
         try:
             self._db.execute("BEGIN IMMEDIATE")

@@ -236,7 +236,7 @@ class FakeHost:
         self.world.folders.pop(key, None)
         self.mischief.afterwards()
 
-    async def end_strays(self) -> list[str]:
+    async def end_strays(self, is_wanted: Callable[[NodeKey], bool]) -> list[str]:
         return []
 
     def nodes(self) -> list[NodeKey]:
@@ -273,6 +273,7 @@ class FakeAdmin:
         found = self._at(address)
         return NodeFacts(
             version="9.1.2",
+            pid=found.process.pid,
             role=found.role,
             offset=found.offset,
             link_up=found.link_up and not found.loading,

@@ -98,7 +98,7 @@ class Service:
         self.process.wait(10)
 
     def stop(self) -> None:
-        if self.process is not None and self.process.poll() is None:
+        if self.process is not None:
             self.process.terminate()
             self.process.wait(20)
 

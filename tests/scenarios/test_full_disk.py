@@ -54,6 +54,9 @@ def _run(service: Service, disk: Path) -> None:
     cluster = create_cluster(ec, created, "before")
     client = connect(cluster["CacheNodes"][0]["Endpoint"])
     client.set("a", "1")
+    # A store that was opened anew has its reserve too.
+    service.stop()
+    ec = service.start().client()
     fill(disk)
     ec.create_replication_group(ReplicationGroupId="full", ReplicationGroupDescription="x", NumCacheClusters=2)
 

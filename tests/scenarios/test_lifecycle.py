@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+import valkey.exceptions as valkey_errors
+
+from cachekeep.domain.engine import EngineInstall
 
 from .conftest import (
     Service,
@@ -141,3 +149,57 @@ def test_endpoints_stay_the_same_for_the_life_of_a_group(new_service: Callable[.
     again = ec.describe_replication_groups(ReplicationGroupId="one")["ReplicationGroups"][0]["NodeGroups"][0]
     assert again["PrimaryEndpoint"] == first["PrimaryEndpoint"]
     assert again["ReaderEndpoint"] == first["ReaderEndpoint"]
+
+
+def test_an_engine_of_somebody_else_at_a_nodes_address_is_left_alone(
+    new_service: Callable[..., Service], valkey: EngineInstall, tmp_path: Path
+) -> None:
+    """It holds the address while ours is down: nothing is done to it, and our saved data waits."""
+    service = new_service().start()
+    at = create(service.client(), "demo", 1)["NodeGroupMembers"][0]["ReadEndpoint"]
+    connect(at).set("ours", "1")
+    down = [sys.executable, "-m", "cachekeep", "down"]
+    subprocess.run(down, env=service.environment, check=True, capture_output=True)
+    service.stop()
+    foreign = subprocess.Popen(
+        [valkey.program, "--bind", at["Address"], "--port", str(at["Port"]), "--save", "", "--dir", str(tmp_path)],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(lambda: answers(at))
+        client = connect(at)
+        client.set("theirs", "1")
+        before = client.config_get("*")
+        service.start()
+        wait_for(lambda: "is taken by another process" in service.log.read_text())
+        wait_for(lambda: service.log.read_text().count("is taken by another process") > 3)
+        assert client.config_get("*") == before
+        assert client.keys() == ["theirs"]
+        client.close()
+    finally:
+        foreign.kill()
+        foreign.wait(10)
+    wait_for(lambda: answers(at) and connect(at).keys() == ["ours"])
+
+
+def answers(at: dict[str, Any]) -> bool:
+    try:
+        return bool(connect(at).ping())
+    except (valkey_errors.ConnectionError, valkey_errors.BusyLoadingError):
+        return False
+
+
+def test_down_believes_no_file_about_whom_to_end(new_service: Callable[..., Service]) -> None:
+    service = new_service().start()
+    service.stop()
+    bystander = subprocess.Popen(["sleep", "60"])
+    try:
+        started = psutil.Process(bystander.pid).create_time()
+        told = {"pid": bystander.pid, "started": started, "url": service.url}
+        (service.state_dir / "service.json").write_text(json.dumps(told))
+        down = [sys.executable, "-m", "cachekeep", "down"]
+        subprocess.run(down, env=service.environment, check=True, capture_output=True)
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait(10)
