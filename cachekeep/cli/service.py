@@ -89,8 +89,8 @@ def _announced(state_dir: Path) -> ServiceProcess | None:
                 told = more.get("settings")
                 kept = {n: v for n, v in told.items() if n in SERVICE_SETTINGS} if isinstance(told, dict) else {}
                 return ServiceProcess(pid, float(started), url, kept)
-    except (OSError, ValueError):
-        pass
+    except (OSError, ValueError):  # no service was announced, or not in words that we know
+        return None
     return None
 
 
