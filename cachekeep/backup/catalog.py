@@ -31,7 +31,7 @@ from cachekeep.backup.catalog_objects import (
 from cachekeep.codec.seal import GcmSealer, SealError, Sealing, Secret, WrongSecret, new_sealing, open_sealing
 from cachekeep.domain.blobs import BlobError, BlobFault, BlobInfo, BlobStore
 
-_NAME = re.compile(r"\d{8}T\d{6}\.\d{3}Z-[0-9a-f]{4}\Z")
+_NAME = re.compile(r"\d{8}T\d{6}\.\d{3}Z-[0-9a-f]{8}\Z")
 _OBJECT = re.compile(r"(?:(head|end)\.json|(\d{8,18})\.json|(\d{8,18}-[0-9a-f]{6})\.seg|log-(\d{8,18})\.jsonl)\Z")
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -184,7 +184,7 @@ class Repository:
 def generation_name(now_ms: int) -> str:
     """A new name. Names sort by time; the random end tells two of the same millisecond apart."""
     moment = datetime.fromtimestamp(now_ms / 1000, UTC)
-    return f"{moment:%Y%m%dT%H%M%S}.{now_ms % 1000:03d}Z-{secrets.token_hex(2)}"
+    return f"{moment:%Y%m%dT%H%M%S}.{now_ms % 1000:03d}Z-{secrets.token_hex(4)}"
 
 
 def entry_object(generation: str, number: int) -> str:

@@ -64,12 +64,12 @@ def test_generations_are_listed_oldest_first_and_apart_from_waste() -> None:
     repository = Repository.create(blobs)
     moments = [NOW_MS, NOW_MS + 1, NOW_MS + 86_400_000, NOW_MS - 5000]
     names = [GenerationWriter.begin(repository, head(), now_ms=lambda at=at: at).name for at in moments]  # type: ignore[misc]
-    blobs.put("20200101T000000.000Z-0000/00000001-0a1b2c.seg", b"waste of a crash")
+    blobs.put("20200101T000000.000Z-00000000/00000001-0a1b2c.seg", b"waste of a crash")
     blobs.put("notes.txt", b"of somebody")
     blobs.put(f"{names[0]}/notes.txt", b"of somebody")
     assert [generation.name for generation in repository.generations()] == sorted(names)
     assert names[0].startswith("20261122T210000.123Z-")
-    assert fault_of(repository.generation, "20200101T000000.000Z-0000")[0] is CatalogFault.ABSENT
+    assert fault_of(repository.generation, "20200101T000000.000Z-00000000")[0] is CatalogFault.ABSENT
     for name in ("nothing", "", "../x", "repository.json"):
         assert fault_of(repository.generation, name)[0] is CatalogFault.ABSENT
 

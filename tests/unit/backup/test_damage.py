@@ -245,7 +245,7 @@ def test_an_end_that_was_written_anew_is_held_against_the_entries() -> None:
         changed = object_bytes(msgspec.structs.replace(end, segments=segments))
         assert verify_chain(backup.damaged(target, changed), backup.name)
     for changes in (
-        {"generation": "20261122T210000.123Z-0000"},
+        {"generation": "20261122T210000.123Z-00000000"},
         {"last": "0" * 64},
         {"logs": {"log-00000002.jsonl": "0" * 64}},
     ):

@@ -33,8 +33,8 @@ from cachekeep.codec.segment import (
     pieces,
 )
 
-OPEN = SegmentHeader("20261122T210000.123Z-9f3c", "00000007-0a1b2c")
-SEALED = SegmentHeader("20261122T210000.123Z-9f3c", "00000007-0a1b2c", sealed=True)
+OPEN = SegmentHeader("20261122T210000.123Z-9f3c2e71", "00000007-0a1b2c")
+SEALED = SegmentHeader("20261122T210000.123Z-9f3c2e71", "00000007-0a1b2c", sealed=True)
 SEALER = GcmSealer(bytes(32))
 I64 = (1 << 63) - 1
 records_of_any_kind = st.builds(
