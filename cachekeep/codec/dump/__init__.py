@@ -8,9 +8,11 @@ Read from src/rdb.c, listpack.c, ziplist.c, intset.c, zipmap.c, t_stream.c of Re
 from __future__ import annotations
 
 from cachekeep.codec.dump.canonical import canonical, digest, held_by
+from cachekeep.codec.dump.checksum import Checksum
 from cachekeep.codec.dump.commands import commands
 from cachekeep.codec.dump.crc64 import crc64
 from cachekeep.codec.dump.decode import decode
+from cachekeep.codec.dump.encode import PayloadBuilder, encode, least_version
 from cachekeep.codec.dump.errors import DumpError, Unrepresentable
 from cachekeep.codec.dump.footer import rdb_version, with_version
 from cachekeep.codec.dump.targets import Target, loadable, rdb_version_of
@@ -32,12 +34,14 @@ from cachekeep.codec.dump.values import (
 )
 
 __all__ = [
+    "Checksum",
     "Consumer",
     "DumpError",
     "HashValue",
     "IllegalValue",
     "ListValue",
     "ModuleValue",
+    "PayloadBuilder",
     "Pending",
     "SetValue",
     "SortedSetValue",
@@ -54,7 +58,9 @@ __all__ = [
     "crc64",
     "decode",
     "digest",
+    "encode",
     "held_by",
+    "least_version",
     "loadable",
     "rdb_version",
     "rdb_version_of",

@@ -57,7 +57,7 @@ def listpack(data: bytes) -> list[bytes]:
         add(data[at + head : at + head + length])
         total = head + length
         at += total + (
-            1 if total < 128 else 2 if total < 16383 else 3 if total < 2097151 else 4 if total < 1 << 28 else 5
+            1 if total < 128 else 2 if total < 16383 else 3 if total < 2097151 else 4 if total < 268435455 else 5
         )
     if at != last:
         raise DumpError("an element of a listpack reaches past its end")
