@@ -85,20 +85,34 @@ class KeyReader:
     def read(self, count: int) -> Batch:
         """The answer to a request of `count` keys. Raises RemoteError; Refusal when nothing at all was allowed."""
         if not count:
-            return Batch(self._now_ms(None), [], [], [])
+            return Batch(self.now_ms(None), [], [], [])
         first = 1 if self._has_time else 0
         if not self._together:
             replies = self._connection.receive(first + 3 * count)
-            return self._apart(self._now_ms(replies[0] if first else None), replies[first:], count)
+            return self._apart(self.now_ms(replies[0] if first else None), replies[first:], count)
         queued = first + (count + 1 if self._by_script else 2 * count)
         replies = self._connection.receive(queued + 2)
         answer = replies[-1]
         if isinstance(answer, Refusal):
             return self._refused(replies[1 + first : -1], count, answer)
-        captured_ms = self._now_ms(answer[0] if first else None)
+        captured_ms = self.now_ms(answer[0] if first else None)
         if self._by_script:
             return self._settled(captured_ms, answer[first:-1], answer[-1], count)
         return self._settled(captured_ms, answer[first::2], answer[first + 1 :: 2], count)
+
+    def expiry_request(self, key: bytes) -> bytes:
+        """The bytes that ask for the expiry of one key alone; `expiry` takes what comes back."""
+        if self._by_script:
+            return _SCRIPTED % (len(key), key)
+        return (_LEFT if self._by_time_left else _EXPIRY) % (len(key), key)
+
+    def expiry(self, reply: Reply, captured_ms: int) -> int:
+        """Absolute, in ms, or NO_EXPIRY, or GONE. Raises Refusal."""
+        if isinstance(reply, Refusal):
+            raise reply
+        if type(reply) is list:
+            reply = reply[0]
+        return captured_ms + int(reply) if self._by_time_left and reply >= 0 else int(reply)
 
     def _settled(self, captured_ms: int, payloads: list[Reply], expiries: Reply, count: int) -> Batch:
         """Payloads and expiries of one moment."""
@@ -144,9 +158,9 @@ class KeyReader:
         if not any(payloads):
             raise next((reply for reply in queued if isinstance(reply, Refusal)), answer)
         unread = [at for at, payload in enumerate(payloads) if payload is None]
-        return Batch(self._now_ms(None), payloads, [GONE] * count, unread)
+        return Batch(self.now_ms(None), payloads, [GONE] * count, unread)
 
-    def _now_ms(self, reply: Reply) -> int:
+    def now_ms(self, reply: Reply) -> int:
         """From what TIME answered; without it, by this machine's clock and its distance."""
         if type(reply) is list:
             return int(reply[0]) * 1000 + int(reply[1]) // 1000

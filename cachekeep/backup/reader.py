@@ -54,12 +54,19 @@ class GenerationReader:
 
     def batches(self, kinds: Iterable[KindName] = ("base", "changes", "functions")) -> Iterator[list[Record]]:
         """The same, a frame at a time: some hundred kB up to some MiB of records."""
-        wanted = set(kinds)
+        for _, records in self.numbered(kinds):
+            yield records
+
+    def numbered(
+        self, kinds: Iterable[KindName], wanted: Callable[[Place], bool] = lambda place: True
+    ) -> Iterator[tuple[int, list[Record]]]:
+        """The same with the number of the entry that they are of. wanted: segments that it denies are not read."""
+        kinds = set(kinds)
         for place in self.chain.places:
-            if place.kind in wanted:
+            if place.kind in kinds and wanted(place):
                 joiner = Joiner()
                 for records in self._decoded(place):
-                    yield joiner.feed(records)
+                    yield place.number, joiner.feed(records)
 
     def stream(self, kind: KindName, lane: str) -> Iterator[bytes]:
         """The engine's own bytes, `rdb` or `commands`, of one source node. Damage in it is never skipped."""

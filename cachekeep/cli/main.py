@@ -10,6 +10,7 @@ from rich.console import Console
 
 from cachekeep import __version__
 from cachekeep.cli import options
+from cachekeep.cli.backup.app import app as backup
 from cachekeep.cli.doctor import doctor
 from cachekeep.cli.down import down
 from cachekeep.cli.env import env
@@ -92,6 +93,9 @@ RUN, LOOK = "Run", "Look and use"
 app.command(rich_help_panel=RUN, short_help="Start the service in the background; --demo makes a group to try.")(up)
 app.command(rich_help_panel=RUN, short_help="Stop service and engines; the data stays.")(down)
 app.command(rich_help_panel=RUN, short_help="Run the service in the foreground.")(serve)
+app.add_typer(
+    backup, name="backup", rich_help_panel="Keep", help="Back up, verify and restore any Redis-compatible endpoint."
+)
 app.command(rich_help_panel=LOOK, short_help="Show service, groups, nodes, roles, memory, endpoints.")(status)
 app.command(rich_help_panel=LOOK, short_help="Print the export lines for AWS clients.")(env)
 app.command(rich_help_panel=LOOK, short_help="Check engines, addresses, ports, disk and limits.")(doctor)

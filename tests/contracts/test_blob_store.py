@@ -23,7 +23,9 @@ def fault_of(call: object, *args: object, **options: object) -> BlobFault:
     return caught.value.fault
 
 
-@pytest.mark.parametrize("name", ["a", "a/b", "deep/er/and/deeper/x.json", "20261122T210000.123Z-9f3c2e71/00000001.seg"])
+@pytest.mark.parametrize(
+    "name", ["a", "a/b", "deep/er/and/deeper/x.json", "20261122T210000.123Z-9f3c2e71/00000001.seg"]
+)
 def test_what_was_put_is_read(blobs: BlobStore, name: str) -> None:
     blobs.put(name, b"\0bytes\xff")
     assert blobs.get(name) == b"\0bytes\xff" == b"".join(blobs.open(name))

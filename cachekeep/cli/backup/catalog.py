@@ -1,0 +1,178 @@
+"""`cachekeep backup list`, `show` and `expire`: what there is, what is in one, which to remove."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from cachekeep import backups
+from cachekeep.backup.catalog import Generation, Repository, Status
+from cachekeep.backup.expire import Removal, expire, keep_of
+from cachekeep.backup.reader import GenerationReader
+from cachekeep.cli.backup import options
+from cachekeep.cli.backup.outcome import told
+from cachekeep.cli.backup.page import print_page
+from cachekeep.cli.console import console, in_bytes
+
+_COLOURS = {Status.COMPLETE: "green", Status.GAPS: "red", Status.UNFINISHED: "yellow", Status.DAMAGED: "red"}
+_SHOWN_LOG_LINES = 20
+
+
+def list_(
+    dest: options.Dest,
+    passphrase_file: options.PassphraseFile = None,
+    key_file: options.SealKeyFile = None,
+    s3_endpoint: options.S3Endpoint = None,
+    s3_region: options.S3Region = None,
+    as_json: options.Json = False,
+) -> None:
+    """List the backups in DEST, oldest first: from listings alone, `verify` proves them."""
+    with told():
+        opened = backups.repository(options.place_of(dest, passphrase_file, key_file, s3_endpoint, s3_region))
+        every = opened.generations()
+    if as_json:
+        print_page([summary_of(one) for one in every])
+        return
+    if not every:
+        console().print("No backups yet")
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("backup", "status", "source", "engine", "keys", "size", "took"):
+        table.add_column(column, justify="right" if column in ("keys", "size", "took") else "left", no_wrap=True)
+    for one in every:
+        told_of = summary_of(one)
+        table.add_row(
+            one.name,
+            f"[{_COLOURS[one.status]}]{one.status.value}[/]",
+            told_of["source"] or "-",
+            told_of["engine"] or "-",
+            "-" if told_of["keys"] is None else f"{told_of['keys']:,}",
+            in_bytes(told_of["bytes"]),
+            "-" if told_of["seconds"] is None else f"{told_of['seconds']:.1f} s",
+        )
+    console().print(table)
+
+
+def show(
+    dest: options.Dest,
+    wanted: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Beginning of its name; the newest good one.")
+    ] = None,
+    passphrase_file: options.PassphraseFile = None,
+    key_file: options.SealKeyFile = None,
+    s3_endpoint: options.S3Endpoint = None,
+    s3_region: options.S3Region = None,
+    as_json: options.Json = False,
+) -> None:
+    """Show one backup: source, databases, gaps, interruptions, skipped keys."""
+    with told():
+        opened = backups.repository(options.place_of(dest, passphrase_file, key_file, s3_endpoint, s3_region))
+        one = backups.generation(opened, wanted, tuple(Status))
+        lines = _log_of(opened, one)
+    if as_json:
+        page = summary_of(one) | {"head": one.head, "end": one.end, "problems": one.problems, "log": lines}
+        print_page(page)
+        return
+    _show(one, lines)
+
+
+def expire_(
+    dest: options.Dest,
+    keep: Annotated[
+        str,
+        typer.Option("--keep", metavar="WHAT", help="7 (the newest seven), 30d, or last=3,daily=7,weekly=4,monthly=6."),
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, remove nothing.")] = False,
+    passphrase_file: options.PassphraseFile = None,
+    key_file: options.SealKeyFile = None,
+    s3_endpoint: options.S3Endpoint = None,
+    s3_region: options.S3Region = None,
+    as_json: options.Json = False,
+) -> None:
+    """Remove old backups. The newest complete one always stays."""
+    with told():
+        opened = backups.repository(options.place_of(dest, passphrase_file, key_file, s3_endpoint, s3_region))
+        removals: list[Removal] = expire(opened, keep_of(keep), dry_run=dry_run)
+    if as_json:
+        print_page({"dry_run": dry_run, "removed": removals})
+        return
+    out = console()
+    for removal in removals:
+        out.print(f"{'would remove' if dry_run else 'removed'} {removal.name}: {removal.reason}", markup=False)
+    if not removals:
+        out.print("Nothing to remove")
+
+
+def summary_of(one: Generation) -> dict[str, Any]:
+    """What `list` tells of a backup, as JSON has it. Sizes of what is there, keys of what end.json says."""
+    head, end = one.head, one.end
+    seconds = None if not (head and end) else round((end.ended_ms - head.began_ms) / 1000, 3)
+    keys = None
+    if end:
+        by_scan = [total.records for total in end.totals if total.kind == "base"]
+        keys = sum(by_scan) if by_scan else sum(head.databases.values()) if head else None
+    return {
+        "name": one.name,
+        "status": one.status.value,
+        "source": head.source if head else None,
+        "engine": f"{head.engine} {head.engine_version}" if head else None,
+        "mode": head.mode if head else None,
+        "method": head.options.get("method") if head else None,
+        "began": _moment(head.began_ms) if head else None,
+        "seconds": seconds,
+        "keys": keys,
+        "bytes": sum(one.objects.segments.values()),
+        "sealed": bool(head and head.sealing),
+        "gaps": [gap.reason for gap in end.gaps] if end else [],
+    }
+
+
+def _show(one: Generation, lines: list[dict[str, Any]]) -> None:
+    out, told_of, head, end = console(), summary_of(one), one.head, one.end
+    out.print(f"[bold]{one.name}[/bold]  [{_COLOURS[one.status]}]{one.status.value}[/]")
+    for name in ("source", "engine", "mode", "method", "began", "seconds", "keys"):
+        if told_of[name] is not None:
+            value = f"{told_of[name]:,}" if isinstance(told_of[name], int) else told_of[name]
+            out.print(f"  {name:<8} {value}", markup=False, soft_wrap=True)
+    out.print(f"  {'size':<8} {in_bytes(told_of['bytes'])}{', sealed' if told_of['sealed'] else ''}")
+    for lane in head.lanes if head else ():
+        out.print(f"  {'node':<8} {lane.lane}", markup=False)
+    for total in end.totals if end else ():
+        where = "" if total.db is None else f"db{total.db} "
+        out.print(f"  {total.kind:<8} {where}{total.records:,} records, {in_bytes(total.bytes)}", markup=False)
+    if end and end.vanished:
+        out.print(f"  {'vanished':<8} {end.vanished:,} keys were gone when they were to be read")
+    for reason, keys in (end.skipped if end else {}).items():
+        out.print(f"  {'skipped':<8} {keys:,} keys: {reason}", markup=False, soft_wrap=True)
+    for gap in end.gaps if end else ():
+        lane_ = f" ({gap.lane})" if gap.lane else ""
+        out.print(f"  gap      {gap.reason}{lane_}", style="red", markup=False, soft_wrap=True)
+    for problem in one.problems:
+        out.print(f"  damaged  {problem}", style="red", markup=False, soft_wrap=True)
+    for line in lines[:_SHOWN_LOG_LINES]:
+        out.print(f"  log      {_sentence(line)}", markup=False, soft_wrap=True)
+    if len(lines) > _SHOWN_LOG_LINES:
+        out.print(f"  log      and {len(lines) - _SHOWN_LOG_LINES:,} lines more; --json has them")
+
+
+def _log_of(opened: Repository, one: Generation) -> list[dict[str, Any]]:
+    damages: list[str] = []
+    reader = GenerationReader.open(opened, one.name, unfinished=True, on_damage=lambda it: damages.append(str(it)))
+    return list(reader.log_lines())
+
+
+def _sentence(line: dict[str, Any]) -> str:
+    """`2026-11-23T00:00:00Z to ...: interruption, why`; what else a line has behind it."""
+    rest = dict(line)
+    moments = [_moment(rest.pop(name)) for name in ("start_ms", "end_ms") if rest.get(name)]
+    event = rest.pop("event", "note")
+    reason = rest.pop("reason", "")
+    others = ", ".join(f"{name} {value}" for name, value in rest.items() if value is not None)
+    return " ".join(filter(None, (" to ".join(moments), f"{event}:", others, reason)))
+
+
+def _moment(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,103 @@
+"""`cachekeep backup export` and `import`: to and from other formats."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cachekeep import backups
+from cachekeep.backup.contents import open_generation
+from cachekeep.backup.export import ExportReport, export
+from cachekeep.backup.ingest import IngestReport, ingest
+from cachekeep.cli.backup import options
+from cachekeep.cli.backup.outcome import GAPS, told
+from cachekeep.cli.backup.page import print_page
+from cachekeep.cli.backup.progress import shown
+from cachekeep.cli.backup.restore import gaps_of
+from cachekeep.cli.console import console, in_bytes
+
+
+class Form(StrEnum):
+    JSON = "json"
+    RDB = "rdb"
+    RESP = "resp"
+
+
+def export_(
+    dest: options.Dest,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is empty or not there yet.")],
+    form: Annotated[
+        Form, typer.Option("--format", help="json: readable chunks; rdb: an engine's file; resp: for redis-cli --pipe.")
+    ],
+    wanted: options.Id = None,
+    passphrase_file: options.PassphraseFile = None,
+    key_file: options.SealKeyFile = None,
+    s3_endpoint: options.S3Endpoint = None,
+    s3_region: options.S3Region = None,
+    as_json: options.Json = False,
+) -> None:
+    """Write a backup as files of another format. Exit code 4 when keys are missing: each is named."""
+    with told(), shown(as_json=as_json) as progress:
+        opened = backups.repository(options.place_of(dest, passphrase_file, key_file, s3_endpoint, s3_region))
+        name = backups.generation(opened, wanted).name
+        with open_generation(opened, name, backups.scratch()) as contents:
+            report = export(contents, folder, form.value, progress=progress)
+        gaps = gaps_of(opened, name)
+    if as_json:
+        print_page({"report": report, "gaps": gaps})
+    else:
+        _show_export(report, gaps)
+    if report.skipped or gaps:
+        raise typer.Exit(GAPS)
+
+
+def import_(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with redis_backup_db*_part_*.json files.")],
+    dest: options.Dest,
+    passphrase_file: options.PassphraseFile = None,
+    key_file: options.SealKeyFile = None,
+    s3_endpoint: options.S3Endpoint = None,
+    s3_region: options.S3Region = None,
+    as_json: options.Json = False,
+) -> None:
+    """Make a backup in DEST of a folder of JSON chunks. Exit code 4 when keys or files are missing: each is named."""
+    with told(), shown(as_json=as_json) as progress:
+        place = options.place_of(dest, passphrase_file, key_file, s3_endpoint, s3_region)
+        report = ingest(folder, backups.repository(place, create=True), progress)
+    if as_json:
+        print_page(report)
+    else:
+        _show_import(report)
+    if report.verdict != "complete" or report.skipped:
+        raise typer.Exit(GAPS)
+
+
+def _show_export(report: ExportReport, gaps: list[str]) -> None:
+    out = console()
+    keys = sum(report.written.values())
+    out.print(
+        f"{keys:,} keys of {report.generation} in {len(report.files)} files of {report.folder}, "
+        f"{in_bytes(report.bytes)}",
+        markup=False,
+        soft_wrap=True,
+    )
+    for reason, count in report.skipped.items():
+        out.print(f"not written: {count:,} keys: {reason}", style="red", markup=False, soft_wrap=True)
+    for text in gaps:
+        out.print(f"gap of the backup: {text}", style="red", markup=False, soft_wrap=True)
+
+
+def _show_import(report: IngestReport) -> None:
+    out = console()
+    out.print(
+        f"[bold]{report.generation}[/bold]  {sum(report.keys.values()):,} keys of {report.files} files", soft_wrap=True
+    )
+    if report.gone:
+        out.print(f"  {report.gone:,} keys had expired")
+    for reason, count in report.skipped.items():
+        out.print(f"  skipped: {count:,} keys: {reason}", style="red", markup=False, soft_wrap=True)
+    for name in report.missing:
+        out.print(f"  missing: {name}", style="red", markup=False, soft_wrap=True)

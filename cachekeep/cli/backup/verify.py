@@ -1,0 +1,100 @@
+"""`cachekeep backup verify`: prove a backup."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cachekeep import backups
+from cachekeep.backup.catalog import Status
+from cachekeep.backup.verify import VerifyReport, verify
+from cachekeep.cli.backup import options
+from cachekeep.cli.backup.diff import show_differences
+from cachekeep.cli.backup.outcome import DIFFERENT, FAILED, GAPS, stoppable, told
+from cachekeep.cli.backup.page import print_page
+from cachekeep.cli.backup.progress import shown
+from cachekeep.cli.backup.restore import gaps_of, show_refused
+from cachekeep.cli.console import console
+
+_SHOWN_FINDINGS = 50
+
+
+def verify_(
+    dest: options.Dest,
+    wanted: options.Id = None,
+    against: Annotated[
+        str | None, typer.Option("--against", metavar="URL", help="Compare every key with this living endpoint.")
+    ] = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Load it into an engine of this machine and compare every key.")
+    ] = False,
+    user: options.User = None,
+    password_file: options.PasswordFile = None,
+    ca: options.Ca = None,
+    cert: options.Cert = None,
+    cert_key: options.CertKey = None,
+    insecure: options.Insecure = False,
+    timeout_s: options.TimeoutS = 30.0,
+    passphrase_file: options.PassphraseFile = None,
+    key_file: options.SealKeyFile = None,
+    s3_endpoint: options.S3Endpoint = None,
+    s3_region: options.S3Region = None,
+    as_json: options.Json = False,
+) -> None:
+    """Read every byte of a backup and its digests; with --deep and --against, every key.
+
+    Exit code 1 when it is damaged, 4 when it has gaps, 5 when keys differ.
+    """
+    with told(), stoppable() as stop, shown(as_json=as_json) as progress:
+        place = options.place_of(dest, passphrase_file, key_file, s3_endpoint, s3_region)
+        opened = backups.repository(place)
+        name = backups.generation(opened, wanted, (Status.COMPLETE, Status.GAPS, Status.DAMAGED)).name
+        living = None
+        if against:
+            access = options.access_of(user, password_file, ca, cert, cert_key, insecure)
+            found = options.endpoint_of("SOURCE", against, timeout_s, access)
+            living = (found.remote, found.survey)
+        report = verify(
+            opened, name, against=living, deep=deep, scratch=backups.scratch(), progress=progress, stop=stop
+        )
+        gaps = gaps_of(opened, name) if report.status is not Status.DAMAGED else []
+    if as_json:
+        print_page({"report": report, "intact": report.intact, "proved": report.proved, "gaps": gaps})
+    else:
+        _show(report, gaps)
+    if code := _code(report):
+        raise typer.Exit(code)
+
+
+def _code(report: VerifyReport) -> int:
+    """The worst of what was found."""
+    if not report.intact or report.status is Status.DAMAGED:
+        return FAILED
+    if (report.deep and not report.deep.proved) or (report.against and report.against.differs):
+        return DIFFERENT
+    return 0 if report.proved else GAPS
+
+
+def _show(report: VerifyReport, gaps: list[str]) -> None:
+    out = console()
+    if report.intact:
+        out.print(f"[bold]{report.generation}[/bold]  every byte is as it was written", soft_wrap=True)
+    else:
+        out.print(f"[bold]{report.generation}[/bold]  [red]damaged in {len(report.findings):,} places[/red]")
+    for finding in report.findings[:_SHOWN_FINDINGS]:
+        out.print(f"damaged: {finding}", style="red", markup=False, soft_wrap=True)
+    for row in report.keyspace:
+        counted = "-" if row.keys is None else f"{row.keys:,}"
+        out.print(f"  db{row.db} {counted} keys: {row.explanation()}", markup=False, soft_wrap=True)
+    if report.deep:
+        out.print(f"loaded into {report.deep.engine} and compared:", markup=False)
+        show_refused(report.deep.loaded)
+        show_differences(report.deep.differences, ("the backup", "the engine"))
+    if report.against:
+        out.print("compared with the living endpoint (what differs may have changed since):")
+        show_differences(report.against, ("the backup", "the endpoint"))
+    for text in (*report.notes, *gaps):
+        out.print(text, style="yellow", markup=False, soft_wrap=True)
+    if report.proved:
+        out.print("[green]proved[/]")
