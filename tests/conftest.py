@@ -17,7 +17,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from ipaddress import IPv4Network
 from itertools import count, islice
 from pathlib import Path
@@ -34,9 +34,9 @@ from cachekeep.host.process import inhabitants
 _buckets = count(1)
 
 
-@pytest.fixture(scope="session")
-def loopback_range() -> Iterator[IPv4Network]:
-    """A /24 of loopback addresses that belongs to this worker alone."""
+@contextmanager
+def _locked_range() -> Iterator[IPv4Network]:
+    """A /24 of loopback addresses that nobody else has while the block lasts."""
     for _ in range(200):
         network = IPv4Network(f"127.{random.randint(66, 200)}.{random.randint(0, 255)}.0/24")
         path = Path(tempfile.gettempdir()) / f"cachekeep-tests-{network.network_address}.lock"
@@ -55,8 +55,24 @@ def loopback_range() -> Iterator[IPv4Network]:
 
 
 @pytest.fixture(scope="session")
-def _hosts(loopback_range: IPv4Network) -> Iterator[str]:
-    return (str(host) for host in islice(loopback_range.hosts(), 253))
+def loopback_range() -> Iterator[IPv4Network]:
+    """A /24 of loopback addresses that belongs to this worker alone."""
+    with _locked_range() as network:
+        yield network
+
+
+@pytest.fixture(scope="session")
+def _hosts(loopback_range: IPv4Network) -> Iterator[Iterator[str]]:
+    """Addresses without an end: of the worker's range, then of further ones."""
+    with ExitStack() as stack:
+
+        def hosts() -> Iterator[str]:
+            network = loopback_range
+            while True:
+                yield from (str(host) for host in islice(network.hosts(), 253))
+                network = stack.enter_context(_locked_range())
+
+        yield hosts()
 
 
 @pytest.fixture

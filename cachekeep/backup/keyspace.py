@@ -27,8 +27,10 @@ class KeyspaceRow:
     def explanation(self) -> str:
         """Of the difference from INFO's last number, as a sentence."""
         told = self.info_began if self.info_ended is None else self.info_ended
-        if told is None or self.keys is None:
+        if told is None:
             return "INFO did not tell how many keys there were"
+        if self.keys is None:
+            return f"INFO counted {told:,}; a snapshot is not counted unless it is loaded (--deep)"
         if told == self.keys:
             return "as many as INFO counted"
         if told > self.keys:

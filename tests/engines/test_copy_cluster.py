@@ -58,7 +58,9 @@ def check(report: Any, repository: Any, names: list[bytes] = NAMES, *, tolerance
 @pytest.mark.parametrize(
     "version", ["9.1", *(pytest.param(version, marks=pytest.mark.slow) for version in ("6.2", "7.0"))]
 )
-def test_all_primaries_are_copied(start_cluster: Any, client: Any, tmp_path: Path, version: str) -> None:
+def test_seed_defect_21_all_primaries_of_a_cluster_are_copied(
+    start_cluster: Any, client: Any, tmp_path: Path, version: str
+) -> None:
     nodes = start_cluster(version)
     fill(nodes, client)
     large = tag_of(9000)

@@ -55,7 +55,9 @@ def test_every_type_and_name_is_copied_byte_for_byte(
         assert report.verdict == "complete"
 
 
-def test_all_databases_are_copied_those_above_fifteen_too(start_server: Any, client: Any, tmp_path: Path) -> None:
+def test_seed_defect_19_all_databases_are_copied_those_above_fifteen_too(
+    start_server: Any, client: Any, tmp_path: Path
+) -> None:
     server = start_server("7.0", "--databases", "40")
     for db in (0, 3, 16, 39):
         client(server, db).set("name", db)
@@ -109,7 +111,9 @@ def test_a_key_that_exists_throughout_is_never_missed(start_server: Any, client:
 
 
 @pytest.mark.parametrize("version", ["9.1", "6.2", pytest.param("7.0", marks=pytest.mark.slow)])
-def test_value_and_expiry_are_of_one_moment(start_server: Any, client: Any, tmp_path: Path, version: str) -> None:
+def test_seed_defect_23_value_and_expiry_are_of_one_moment(
+    start_server: Any, client: Any, tmp_path: Path, version: str
+) -> None:
     server = start_server(version)
     names = [b"pair:%d" % at for at in range(400)]
 
@@ -147,7 +151,7 @@ def test_value_and_expiry_are_of_one_moment(start_server: Any, client: Any, tmp_
     assert len(turns) > 1, "the writer did write meanwhile"
 
 
-def test_a_lost_connection_is_logged_and_the_scan_goes_on_in_its_own_database(
+def test_seed_defect_16_a_lost_connection_is_logged_and_the_scan_goes_on_in_its_own_database(
     start_server: Any, client: Any, tmp_path: Path
 ) -> None:
     server = start_server("7.0")

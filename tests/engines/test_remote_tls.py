@@ -128,7 +128,9 @@ def test_a_trusted_server_is_talked_to_with_its_name_checked(secured: Any, autho
         assert connection.ask("PING") == b"PONG"
 
 
-def test_who_is_not_proved_is_refused_and_said_why(secured: Any, authority: Authority, tmp_path: Path) -> None:
+def test_seed_defect_22_who_is_not_proved_is_refused_and_said_why(
+    secured: Any, authority: Authority, tmp_path: Path
+) -> None:
     server, ca = secured("cache.example")
     unknown = trouble(server.url)
     assert unknown.fault is RemoteFault.UNTRUSTED
