@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypedDict, TypeVar
 
 import msgspec
 
@@ -24,6 +24,9 @@ REPOSITORY = "repository.json"
 _SELF = re.compile(rb',"self":"([0-9a-f]{32})"}\n\Z')
 _SELF_BYTES = len(',"self":""}\n') + 32
 
+EngineName = Literal["redis", "valkey"]
+Number = Annotated[str, msgspec.Meta(pattern="^[0-9]{1,9}$")]
+VersionText = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,4}(\.[0-9]{1,4}){0,3}$")]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Hex = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 SegmentName = Annotated[str, msgspec.Meta(pattern="^[0-9]{8,18}-[0-9a-f]{6}$")]
@@ -44,6 +47,15 @@ class RepositoryObject(msgspec.Struct, frozen=True, kw_only=True):
     sealing: Sealing | None = None
 
 
+class Options(TypedDict, total=False):
+    """What decided which keys a copy has, and how it was taken. Others are kept and not looked at."""
+
+    method: str
+    databases: list[Count] | None
+    match: str | None
+    epochs: dict[str, int]
+
+
 class Lane(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One node of the source. slots: ranges `[first, last]` in cluster mode."""
 
@@ -56,14 +68,14 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     """head.json. source: the URL without credentials; databases: number of keys by INFO; both clocks in ms."""
 
     source: str
-    engine: str
-    engine_version: str
+    engine: EngineName
+    engine_version: VersionText
     mode: Literal["standalone", "cluster"]
     lanes: tuple[Lane, ...]
-    databases: dict[str, Count]
+    databases: dict[Number, Count]
     began_ms: Count
     source_began_ms: Count
-    options: dict[str, Any] = {}
+    options: Options = {}
     generation: str = ""
     sealing: Sealing | None = None
 
@@ -116,7 +128,7 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
     last: Hex
     skipped: dict[str, Count] = {}
     vanished: Count = 0
-    keyspace: dict[str, Any] = {}
+    keyspace: dict[Number, Any] = {}
 
 
 class LogEnd(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-from cachekeep.backup.catalog import Repository, Status
+from cachekeep.backup.catalog import CatalogError, CatalogFault, Repository, Status
 from cachekeep.backup.catalog_chain import Finding, Place
 from cachekeep.backup.glob_match import matcher
 from cachekeep.backup.latest import Latest
@@ -22,6 +22,7 @@ from cachekeep.backup.survey_types import Survey
 from cachekeep.codec.segment import Kind, Record
 from cachekeep.domain.remote import Remote, ScratchEngines
 
+_UPSERT = int(Kind.UPSERT)
 _ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 
 
@@ -165,7 +166,10 @@ class GenerationContents:
             db = place.entry.db if place.entry else None
             return not latest.is_void(db, place.number) and (None in (db, databases) or db in (databases or ()))
 
-        for _, records in self.reader.numbered(("base",), holds):
+        for number, records in self.reader.numbered(("base",), holds):
+            if {record.kind for record in records} - {_UPSERT} or not all(record.payload for record in records):
+                what = f"{self.name}: entry {number} has records that do not belong there"
+                raise CatalogError(CatalogFault.DAMAGED, what, "take another backup")
             if left := chosen(latest.of_base(records)):
                 yield left
         if latest:

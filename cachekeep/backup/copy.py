@@ -16,7 +16,7 @@ from cachekeep.backup.catalog_objects import Gap
 from cachekeep.backup.copy_begin import Source, begin, source_of
 from cachekeep.backup.copy_functions import copy_functions
 from cachekeep.backup.copy_method import choose
-from cachekeep.backup.copy_psync import copy_by_psync
+from cachekeep.backup.copy_psync import Torn, copy_by_psync
 from cachekeep.backup.copy_run import Run, Tally, in_threads, keyspace
 from cachekeep.backup.copy_types import CopyOptions, CopyReport, Method, Stopped
 from cachekeep.backup.interruptions import Journal, now_ms
@@ -24,7 +24,7 @@ from cachekeep.backup.lanes import copy_lane
 from cachekeep.backup.moved_slots import asks_whether_left, read_moved_slots
 from cachekeep.backup.pacing import Halt, Halted, Pace
 from cachekeep.backup.progress import OnProgress, unheard
-from cachekeep.backup.survey_types import Node, Survey
+from cachekeep.backup.survey_types import Ability, Node, Survey
 from cachekeep.backup.topology import slots_to_read_again, topology
 from cachekeep.domain.remote import Refusal, Remote, RemoteError, RemoteFault, ScratchEngines
 
@@ -46,6 +46,7 @@ def copy(
     Raises RemoteError: the source is gone, or refuses what a copy needs; Stopped; BlobError, CatalogError: the
     repository. Then the generation is unfinished; one that came to its end has a verdict, with gaps if need be.
     """
+    _refuse_in_advance(survey, options)
     method, why = choose(survey, options, scratch)
     work = _Copy(remote, survey, repository, options, progress, stop)
     if method == "psync":
@@ -56,7 +57,23 @@ def copy(
                 what = f"{survey.name} refuses PSYNC: {refusal}"
                 raise RemoteError(RemoteFault.DENIED, what, "leave `--source psync` away to copy by SCAN") from refusal
             why = f"SCAN, since PSYNC was refused: {refusal}"
+        except Torn as torn:
+            if options.source == "psync":
+                raise
+            why = f"SCAN, which follows slots that move: {torn.what}"
     return work.by_scan(why)
+
+
+def _refuse_in_advance(survey: Survey, options: CopyOptions) -> None:
+    """What cannot be proved by any copy. Raises RemoteError."""
+    limit = survey.database_limit
+    absent = sorted(db for db in options.databases or () if limit is not None and db >= limit)
+    if absent:
+        what = f"{survey.name} has {limit} databases, and none with the number {', '.join(map(str, absent))}"
+        raise RemoteError(RemoteFault.DENIED, what, f"ask for 0 to {limit - 1 if limit else 0}")
+    if not survey.can(Ability.DUMP) and not (options.source != "scan" and survey.can(Ability.PSYNC)):
+        what = f"{survey.name} does not allow DUMP: {survey.denied[Ability.DUMP]}"
+        raise RemoteError(RemoteFault.DENIED, what, "allow SCAN and DUMP to this user")
 
 
 class _Copy:

@@ -16,6 +16,7 @@ from cachekeep.backup.reader import GenerationReader
 from cachekeep.backup.survey_types import Node, Survey
 from cachekeep.backup.topology import Topology
 from cachekeep.backup.writer import GenerationWriter
+from cachekeep.domain.engine import Engine
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def _head(source: Source, options: CopyOptions, method: Method) -> Head:
         described["epochs"] = {owner.lane: owner.epoch for owner in source.topology.owners}
     return Head(
         source=survey.name,
-        engine=survey.target.engine.value,
+        engine="valkey" if survey.target.engine is Engine.VALKEY else "redis",
         engine_version=str(survey.target.version),
         mode=survey.mode,
         lanes=tuple(Lane(lane=node.lane, run_id=node.run_id, slots=node.slots) for node in source.nodes),

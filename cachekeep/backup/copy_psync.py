@@ -23,6 +23,10 @@ _ATTEMPTS = 3
 _WAITING = "waiting for the source's snapshot"
 
 
+class Torn(RemoteError):
+    """The streams of a cluster's nodes do not make one copy: slots moved meanwhile."""
+
+
 def copy_by_psync(
     begin: Callable[[], tuple[Run, tuple[Node, ...]]], still_valid: Callable[[], str | None], repository: Repository
 ) -> Run:
@@ -40,7 +44,7 @@ def copy_by_psync(
         try:
             in_threads(run, [partial(_copy_stream, run, node, patience) for node in nodes])
             if reason := still_valid():
-                raise RemoteError(RemoteFault.UNREACHABLE, reason, "copy again when the reshard is done")
+                raise Torn(RemoteFault.UNREACHABLE, reason, "copy again when the reshard is done")
         except Halted:
             repository.remove(run.generation.name)
             raise Stopped(run.generation.name, resumable=False) from None

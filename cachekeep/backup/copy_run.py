@@ -21,7 +21,7 @@ from cachekeep.backup.writer import GenerationWriter
 from cachekeep.codec.info import parse_info
 from cachekeep.codec.segment import Record
 from cachekeep.codec.slots import slot_of
-from cachekeep.domain.remote import Connection, Refusal, Remote
+from cachekeep.domain.remote import Connection, Refusal, Remote, understood
 
 _SHOW_S = 0.1
 _ELSEWHERE = frozenset(("MOVED", "ASK", "TRYAGAIN"))
@@ -111,13 +111,14 @@ def wanted_databases(connection: Connection, run: Run) -> set[int]:
 
 def keyspace(connection: Connection) -> dict[int, dict[str, int]]:
     """INFO KEYSPACE: per database `keys` and `expires`. Raises Refusal, RemoteError."""
-    found = parse_info(_text(connection.ask("INFO", "keyspace")))
-    numbers: dict[int, dict[str, int]] = {}
-    for name, value in found.items():
-        if name.startswith("db") and name[2:].isdigit():
-            pairs = dict(part.split("=") for part in value.split(","))
-            numbers[int(name[2:])] = {which: int(pairs[which]) for which in ("keys", "expires") if which in pairs}
-    return numbers
+    with understood(connection.address):
+        found = parse_info(_text(connection.ask("INFO", "keyspace")))
+        numbers: dict[int, dict[str, int]] = {}
+        for name, value in found.items():
+            if name.startswith("db") and name[2:].isdigit():
+                pairs = dict(part.split("=") for part in value.split(","))
+                numbers[int(name[2:])] = {which: int(pairs[which]) for which in ("keys", "expires") if which in pairs}
+        return numbers
 
 
 def run_id(connection: Connection) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from cachekeep.backup.catalog_objects import Gap
+from cachekeep.backup.catalog_objects import Gap, Options
 
 Method = Literal["psync", "scan"]
 
@@ -30,7 +30,7 @@ class CopyOptions:
         if self.databases is not None and (not self.databases or min(self.databases) < 0):
             raise ValueError("databases have to be numbers from 0, one at least")
 
-    def described(self, method: Method) -> dict[str, Any]:
+    def described(self, method: Method) -> Options:
         """What of them decides which keys are read: for head.json."""
         wanted = None if self.databases is None else sorted(self.databases)
         match = None if self.match is None else self.match.decode("utf-8", "backslashreplace")

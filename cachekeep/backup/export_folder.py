@@ -1,10 +1,12 @@
 """A folder of files that appears whole or not at all, and files in it. Called by backup.export and what it writes with.
 
-Nobody but the owner may read them: 0700 and 0600. An interruption leaves a hidden folder `.<name>.<random>.partial`.
+Nobody but the owner may read them: 0700 and 0600. A process that is killed leaves a hidden folder
+`.<name>.<pid>.<random>.partial`, which the next export to the same name removes.
 """
 
 from __future__ import annotations
 
+import glob
 import os
 import secrets
 import shutil
@@ -29,9 +31,10 @@ def staging(folder: Path) -> Iterator[Path]:
     """
     folder = folder.absolute()
     _require_free(folder)
-    hidden = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.partial")
+    hidden = folder.with_name(f".{folder.name}.{os.getpid()}.{secrets.token_hex(4)}.partial")
     try:
         folder.parent.mkdir(0o700, parents=True, exist_ok=True)
+        _sweep(folder)
         hidden.mkdir(0o700)
         yield hidden
         _sync_folder(hidden)
@@ -43,6 +46,18 @@ def staging(folder: Path) -> Iterator[Path]:
         raise CatalogError(CatalogFault.STATE, what, "make room or choose another folder; nothing was left") from error
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what exports to this folder left whose process is gone."""
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*.partial"):
+        pid = left.name.split(".")[-3]
+        try:
+            os.kill(int(pid), 0)
+        except (ValueError, ProcessLookupError):
+            shutil.rmtree(left, ignore_errors=True)
+        except OSError:
+            continue  # somebody else's process
 
 
 class DurableFile:

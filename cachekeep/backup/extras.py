@@ -6,11 +6,13 @@ Called by restore (`delete_extra`), verify and diff, after everything in the bac
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from cachekeep.backup.ledger import Ledger
 from cachekeep.backup.routing import REDIRECTIONS, Place, Routes
+from cachekeep.codec.info import parse_info
 from cachekeep.codec.resp import pack, pack_all
-from cachekeep.domain.remote import Connection, Refusal, RemoteError, RemoteFault
+from cachekeep.domain.remote import Connection, Refusal, RemoteError, RemoteFault, understood
 
 _SCAN_COUNT = 1000
 
@@ -24,6 +26,24 @@ def databases_at(routes: Routes) -> list[int]:
             if line.startswith("db") and ":" in line:
                 found.add(int(line[2 : line.index(":")]))
     return sorted(found)
+
+
+class Vitals(NamedTuple):
+    """Of one node: which process it is, and how many keys it has evicted since it began; None: not known."""
+
+    run_id: str
+    evicted: int | None
+
+
+def processes_at(routes: Routes) -> dict[Place, Vitals]:
+    """Of every node that has keys now. Raises RemoteError."""
+    routes.refresh()
+    found = {}
+    for place in routes.places():
+        with routes.connect(place, 0) as connection, understood(connection.address):
+            info = parse_info(connection.ask("INFO").decode("utf-8", "replace"))
+            found[place] = Vitals(info.get("run_id", ""), int(info.get("evicted_keys", 0)))
+    return found
 
 
 def extras(routes: Routes, db: int, ledger: Ledger | None, match: bytes | None) -> Iterator[tuple[Place, list[bytes]]]:

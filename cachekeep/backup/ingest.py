@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from cachekeep.backup.catalog import CatalogError, CatalogFault, Repository
-from cachekeep.backup.catalog_objects import Gap, Head, Lane
+from cachekeep.backup.catalog_objects import EngineName, Gap, Head, Lane
 from cachekeep.backup.interruptions import Journal, now_ms
 from cachekeep.backup.progress import OnProgress, Progress, unheard
 from cachekeep.backup.spool import Spool
@@ -39,8 +39,13 @@ LANE = "import"
 _SEGMENT_BYTES = 256 << 20
 _FUNCTIONS_VERSION = 10
 # The oldest server that writes each RDB version: told as the source's engine, for those who look for one that loads it.
-_ENGINES = ((80, "valkey", "9.0"), (12, "redis", "7.4"), (11, "valkey", "7.2"), (10, "redis", "7.0"))
-_OLDEST_ENGINE = ("redis", "5.0")
+_ENGINES: tuple[tuple[int, EngineName, str], ...] = (
+    (80, "valkey", "9.0"),
+    (12, "redis", "7.4"),
+    (11, "valkey", "7.2"),
+    (10, "redis", "7.0"),
+)
+_OLDEST_ENGINE: tuple[EngineName, str] = ("redis", "5.0")
 
 
 @dataclass(frozen=True)

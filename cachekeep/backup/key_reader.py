@@ -18,7 +18,7 @@ from typing import NamedTuple
 from cachekeep.backup.survey_types import Ability, Survey
 from cachekeep.codec.resp import pack
 from cachekeep.codec.segment import NO_EXPIRY
-from cachekeep.domain.remote import Connection, Refusal, Reply
+from cachekeep.domain.remote import Connection, Refusal, Reply, understood
 
 GONE = -2  # what PEXPIRETIME says of a key that is not there
 
@@ -86,6 +86,10 @@ class KeyReader:
         """The answer to a request of `count` keys. Raises RemoteError; Refusal when nothing at all was allowed."""
         if not count:
             return Batch(self.now_ms(None), [], [], [])
+        with understood(self._connection.address):
+            return self._read(count)
+
+    def _read(self, count: int) -> Batch:
         first = 1 if self._has_time else 0
         if not self._together:
             replies = self._connection.receive(first + 3 * count)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cachekeep.backup.catalog import Generation
+from cachekeep.backup.catalog_objects import Options
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class KeyspaceRow:
     """One database. info_began, info_ended: INFO's numbers at the beginning and the end of the copy, None: not known.
 
     keys: in the backup. counted_once: False where keys that the scan returned twice count twice.
+    limited: the copy was of some keys only.
     """
 
     db: int
@@ -23,6 +25,7 @@ class KeyspaceRow:
     info_ended: int | None
     keys: int | None
     counted_once: bool
+    limited: bool = False
 
     def explanation(self) -> str:
         """Of the difference from INFO's last number, as a sentence."""
@@ -31,6 +34,8 @@ class KeyspaceRow:
             return "INFO did not tell how many keys there were"
         if self.keys is None:
             return f"INFO counted {told:,}; a snapshot is not counted unless it is loaded (--deep)"
+        if self.limited:
+            return f"INFO counted {told:,}; only some keys were asked for"
         if told == self.keys:
             return "as many as INFO counted"
         if told > self.keys:
@@ -49,10 +54,13 @@ def keyspace_rows(generation: Generation, keys: Mapping[int, int]) -> tuple[Keys
     once = bool(keys)
     if not once:
         keys = _records(generation)
-    rows = []
+    options = generation.head.options if generation.head else Options()
+    scope, rows = options.get("databases"), []
     for db in sorted({*began, *ended, *keys}):
         told = ended.get(db, 0) if ended else None
-        rows.append(KeyspaceRow(db, began.get(db, 0), told, keys.get(db, 0 if keys else None), once))
+        if scope is None or db in scope:
+            here = keys.get(db, 0 if keys else None)
+            rows.append(KeyspaceRow(db, began.get(db, 0), told, here, once, options.get("match") is not None))
     return tuple(rows)
 
 

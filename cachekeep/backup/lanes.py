@@ -97,7 +97,7 @@ class _Lane:
         try:
             now = run_id(connection)
         except RemoteError:
-            now = ""  # lost again: noticed by the next command
+            return True  # nobody knows: it is lost again, the next command shows that, and then it is asked again
         same = bool(now) and now == self._run_id
         self._run_id = now
         return same

@@ -13,7 +13,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
 
 _CHUNK = 1 << 16
@@ -56,6 +56,15 @@ class Ledger:
                         counts[last[key]] -= 1
                     last[key] = verdict
         return +counts
+
+    def ended_after(self, first: int, last: Collection[int]) -> set[int]:
+        """The hashes of keys that once had the verdict `first`, and had one of `last` in the end."""
+        twice, found = self._twice(), dict[int, tuple[bool, int]]()
+        for key, verdict in zip(self._hashes, self._verdicts, strict=True) if twice else ():
+            if key in twice:
+                had, _ = found.get(key, (False, 0))
+                found[key] = had or verdict == first, verdict
+        return {key for key, (had, verdict) in found.items() if had and verdict in last}
 
     def knows(self, keys: Sequence[bytes]) -> list[bool]:
         """For each key, whether the backup has it."""

@@ -121,7 +121,8 @@ class Line:
         if any(self._written):
             written = set().union(*self._written)
             for at, record in enumerate(records):
-                if record.key in written and verdicts[at] == Verdict.SAME:
+                # What was read is older than what was written, so neither is its value known to be the right one.
+                if record.key in written and verdicts[at] in (Verdict.SAME, Verdict.EXPIRY):
                     verdicts[at] = Verdict.VALUE
         self._write(round_)
 

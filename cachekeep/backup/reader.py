@@ -132,6 +132,8 @@ class Joiner:
         if record.kind == Kind.LAST:
             self._held = []
             payload = b"".join(memoryview(piece.payload)[PIECE_HEADER_BYTES:] for piece in held)
+            if not payload:
+                return
             yield msgspec.structs.replace(record, kind=int(Kind.UPSERT), payload=payload)
 
 

@@ -9,17 +9,17 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from cachekeep.backup.compare import Judge, tolerance_of
 from cachekeep.backup.contents import Contents
-from cachekeep.backup.extras import databases_at, delete, extras
+from cachekeep.backup.extras import Vitals, databases_at, delete, extras, processes_at
 from cachekeep.backup.functions import restore_functions
 from cachekeep.backup.ledger import Ledger
 from cachekeep.backup.outcomes import FIRST_REASON, Outcome, Reasons
 from cachekeep.backup.progress import OnProgress, Progress, unheard
-from cachekeep.backup.routing import PATIENCE_S, Routes
+from cachekeep.backup.routing import PATIENCE_S, Place, Routes
 from cachekeep.backup.survey_types import Ability, Survey
 from cachekeep.backup.walk import Walk
 from cachekeep.backup.write_one import WriteEnded, is_about_key
@@ -65,7 +65,8 @@ class Counts:
 
 @dataclass(frozen=True)
 class RestoreReport:
-    """refused: (database, key, why), at most NAMED_LIMIT of them. In a dry run everything is what would be.
+    """refused: (database, key, why), at most NAMED_LIMIT of them.
+    lost: why what was written may not be there any more, as a sentence. In a dry run everything is what would be.
 
     functions: `none`, `kept`, `written` or `refused: why`; `none` too where only some databases or keys were asked for.
     """
@@ -75,6 +76,7 @@ class RestoreReport:
     refused: tuple[tuple[int, bytes, str], ...]
     dry_run: bool
     seconds: float
+    lost: str | None = None
 
     @property
     def refused_keys(self) -> int:
@@ -87,7 +89,7 @@ class RestoreReport:
     @property
     def complete(self) -> bool:
         """Everything in the backup is now (in a dry run: would be) on the target."""
-        return not self.refused_keys and not self.functions.startswith("refused")
+        return not self.refused_keys and not self.functions.startswith("refused") and self.lost is None
 
 
 def restore(
@@ -108,7 +110,9 @@ def restore(
     work = _Work(contents, routes, options)
     try:
         work.refuse_in_advance()
+        before = _processes_before(routes)
         work.write(progress)
+        work.take_back()
         functions = "none"
         if options.match is None and options.databases is None:
             functions = restore_functions(
@@ -116,7 +120,8 @@ def restore(
             )
         if options.delete_extra:
             work.delete_extra(progress)
-        return work.report(functions, time.monotonic() - began)
+        lost = _lost(before, processes_at(routes), target.name)
+        return work.report(functions, time.monotonic() - began, lost)
     except WriteEnded as ended:
         what = f"{target.name} takes no more keys, from {ended.key[:100]!r} in database {ended.db} on: {ended.refusal}"
         advice = f"{work.written:,} keys were written; {ended.advice}"
@@ -167,6 +172,29 @@ class _Work:
             total_keys=contents.total_keys,
         ).run(self._placeable(contents.batches(options.databases, options.match)))
 
+    def take_back(self) -> None:
+        """Remove keys that were written as an older record of the backup says, and that a later one says are gone.
+
+        A scan may give a key twice, and the later record may have expired since. Such keys are rare, so the backup is
+        read for them once more. Raises RemoteError.
+        """
+        gone = (Outcome.EXPIRED, Outcome.ABSENT)
+        for db, ledger in self._ledgers.items():
+            if self._options.dry_run or not (hashes := ledger.ended_after(Outcome.WRITTEN, gone)):
+                continue
+            keys = {
+                record.key
+                for records in self._contents.batches(frozenset({db}), self._options.match)
+                for record in records
+                if hash(record.key) in hashes
+            }
+            for key in sorted(keys):
+                try:
+                    delete(self._routes, self._routes.place_of(key), db, [key])
+                except Refusal as refusal:
+                    what = f"{self._routes.remote.name} keeps a key that expired meanwhile: {refusal}"
+                    raise _denied(what, "allow UNLINK") from refusal
+
     def delete_extra(self, progress: OnProgress) -> None:
         """Raises RemoteError: deleting was refused, or the backup showed damage on the way."""
         self._refuse_to_delete()
@@ -191,7 +219,7 @@ class _Work:
                 progress(Progress("delete", checked, 0))
             self._deleted[db] += len(seen)
 
-    def report(self, functions: str, seconds: float) -> RestoreReport:
+    def report(self, functions: str, seconds: float, lost: str | None) -> RestoreReport:
         databases: dict[int, Counts] = {}
         for db in sorted({*self._ledgers, *self._misplaced, *(db for db, gone in self._deleted.items() if gone)}):
             counts = databases[db] = Counts(deleted=self._deleted[db])
@@ -204,7 +232,7 @@ class _Work:
             if missing := self._misplaced[db]:
                 counts.refused[self._why_misplaced(db)] = missing
         named = tuple((db, key, why) for (db, key), why in self._named.items())
-        return RestoreReport(databases, functions, named, self._options.dry_run, seconds)
+        return RestoreReport(databases, functions, named, self._options.dry_run, seconds, lost)
 
     def _done(self, db: int, records: list[Record], outcomes: bytes, words: dict[int, str]) -> None:
         ledger = self._ledgers.get(db)
@@ -255,6 +283,26 @@ class _Work:
     def _tolerance_ms(self) -> int:
         chosen = self._options.expiry_tolerance_ms
         return tolerance_of(self._routes.survey) if chosen is None else chosen
+
+
+def _processes_before(routes: Routes) -> Mapping[Place, Vitals]:
+    """As they are now; of a target that is away, as the survey found them: it may come back."""
+    try:
+        return processes_at(routes)
+    except RemoteError as error:
+        if error.fault is not RemoteFault.UNREACHABLE:
+            raise
+        return {Place(node.host, node.port): Vitals(node.run_id, None) for node in routes.survey.nodes}
+
+
+def _lost(before: Mapping[Place, Vitals], after: Mapping[Place, Vitals], name: str) -> str | None:
+    """What a target did with keys meanwhile that nobody asked for."""
+    if set(before) != set(after) or any(after[place].run_id != seen.run_id for place, seen in before.items()):
+        return f"{name} was restarted or failed over meanwhile and may have lost what was written: run it again"
+    counts = [(seen.evicted, after[place].evicted) for place, seen in before.items()]
+    if evicted := sum((late or 0) - early for early, late in counts if early is not None):
+        return f"{name} evicted {evicted:,} keys meanwhile, for want of memory: give it more, then run it again"
+    return None
 
 
 def _denied(what: str, advice: str) -> RemoteError:

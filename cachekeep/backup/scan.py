@@ -16,7 +16,7 @@ from cachekeep.backup.sizes import Finder, Found, passing
 from cachekeep.backup.survey_types import Ability, Survey
 from cachekeep.codec.resp import pack
 from cachekeep.codec.segment import Kind, Record
-from cachekeep.domain.remote import Connection, Refusal, RemoteError, RemoteFault
+from cachekeep.domain.remote import Connection, Refusal, RemoteError, RemoteFault, understood
 
 _TRIES = 100
 _UPSERT = int(Kind.UPSERT)
@@ -94,7 +94,8 @@ def read_keys(connection: Connection, survey: Survey, keys: Sequence[bytes], *, 
 def _refusals(connection: Connection) -> Iterator[None]:
     """A refusal of everything is the connection's."""
     try:
-        yield
+        with understood(connection.address):
+            yield
     except Refusal as refusal:
         fault = RemoteFault.UNREACHABLE if passing(refusal) else RemoteFault.DENIED
         what, advice = f"{connection.address} refuses to be read: {refusal}", "see what this user may do there"

@@ -18,7 +18,7 @@ from cachekeep.codec.dump import Target
 from cachekeep.codec.info import parse_info
 from cachekeep.codec.resp import Word, pack
 from cachekeep.domain.engine import Engine, EngineVersion
-from cachekeep.domain.remote import Connection, Refusal, Remote, RemoteError, RemoteFault
+from cachekeep.domain.remote import Connection, Refusal, Remote, RemoteError, RemoteFault, understood
 
 _VERSION = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){1,3}")
 _NODES_AT_ONCE = 8
@@ -27,6 +27,11 @@ _CLOCK_ROUNDS = 3
 
 def survey(remote: Remote) -> Survey:
     """Raises RemoteError: out of reach; DENIED without INFO; FOREIGN for what is neither Valkey nor Redis."""
+    with understood(remote.address):
+        return _survey(remote)
+
+
+def _survey(remote: Remote) -> Survey:
     with remote.connect() as connection:
         seen = _look(connection)
         clock_ahead_ms = _clock_ahead_ms(connection)

@@ -63,7 +63,8 @@ class Topology:
 def slots_to_read_again(before: Topology, after: Topology) -> set[int]:
     """Slots that may have been on the move between the two looks, or still are.
 
-    An epoch that grew without new slots may be a slot that went and came back: then all slots of that node.
+    A node takes a new epoch when it takes slots. One of them may be a slot that went and came back meanwhile, which
+    shows in nothing else: so all slots of a node whose epoch grew.
     """
     again = before.unsettled | after.unsettled
     for slot in range(SLOTS):
@@ -73,9 +74,8 @@ def slots_to_read_again(before: Topology, after: Topology) -> set[int]:
     known = {owner.id: owner for owner in before.owners}
     for owner in after.owners:
         was = known.get(owner.id)
-        own = {slot for first, last in owner.slots for slot in range(first, last + 1)}
-        if was is not None and was.epoch != owner.epoch and not own & again:
-            again |= own
+        if was is not None and was.epoch != owner.epoch:
+            again |= {slot for first, last in owner.slots for slot in range(first, last + 1)}
     return again
 
 

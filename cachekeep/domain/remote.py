@@ -5,8 +5,8 @@ Protocols and errors only; stdlib only. Adapters: `remote` (connections), `host.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from enum import Enum
 from typing import Any, Protocol
 
@@ -33,8 +33,27 @@ class RemoteError(Exception):
         self.fault, self.what, self.advice = fault, what, advice
 
 
+@contextmanager
+def understood(address: str) -> Iterator[None]:
+    """Around whatever takes replies apart: those of another shape than the commands have are the server's fault."""
+    try:
+        yield
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        raise RemoteError(
+            RemoteFault.FOREIGN,
+            f"{address} answers in another way than Redis and Valkey do ({type(error).__name__}: {str(error)[:100]})",
+            "is something else in between, such as a proxy?",
+        ) from error
+
+
 class Refusal(Exception):
-    """An error reply, in the server's words: `NOPERM this user has no permissions...`. A value where replies are."""
+    """An error reply, in the server's words: `NOPERM this user has no permissions...`. A value where replies are.
+
+    Without control characters, which a terminal would obey.
+    """
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__("".join(one if one.isprintable() else "?" for one in str(text)))
 
     @property
     def code(self) -> str:

@@ -182,11 +182,11 @@ def test_an_epoch_that_grew_without_new_slots_has_all_slots_of_its_node_read_aga
     before = Topology((owner("a", 0, 8000, 1), owner("b", 8001, 16383, 2)))
     assert slots_to_read_again(before, before) == set()
     moved = Topology((owner("a", 0, 7990, 1), owner("b", 7991, 16383, 3)))
-    assert slots_to_read_again(before, moved) == set(range(7991, 8001))
+    assert slots_to_read_again(before, moved) == set(range(7991, 16384)), "one of them may have gone and come back"
     and_back = Topology((owner("a", 0, 8000, 4), owner("b", 8001, 16383, 2)))
     assert slots_to_read_again(before, and_back) == set(range(8001))
     doubled = Topology((owner("a", 0, 8000, 1), owner("b", 8000, 16383, 3)))
-    assert slots_to_read_again(before, doubled) == {8000}
+    assert slots_to_read_again(before, doubled) == set(range(8000, 16384))
     open_one = Topology((owner("a", 0, 8000, 1, 5), owner("b", 8001, 16383, 2)))
     assert slots_to_read_again(before, open_one) == {5}
 

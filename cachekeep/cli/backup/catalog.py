@@ -112,8 +112,12 @@ def summary_of(one: Generation) -> dict[str, Any]:
     seconds = None if not (head and end) else round((end.ended_ms - head.began_ms) / 1000, 3)
     keys = None
     if end:
-        by_scan = [total.records for total in end.totals if total.kind == "base"]
-        keys = sum(by_scan) if by_scan else sum(head.databases.values()) if head else None
+        # An RDB file is not counted; then it is what INFO told.
+        in_rdb = any(total.kind == "rdb" for total in end.totals)
+        if not in_rdb:
+            keys = sum(total.records for total in end.totals if total.kind == "base")
+        elif head:
+            keys = sum(head.databases.values())
     return {
         "name": one.name,
         "status": one.status.value,

@@ -10,11 +10,11 @@ import typer
 from rich.table import Table
 
 from cachekeep import backups
-from cachekeep.backup.contents import Contents, contents_of, open_generation
+from cachekeep.backup.contents import Contents, GenerationContents, contents_of, open_generation
 from cachekeep.backup.diff import DiffReport, diff
 from cachekeep.cli.backup import options
 from cachekeep.cli.backup.outcome import DIFFERENT, stoppable, told
-from cachekeep.cli.backup.page import print_page
+from cachekeep.cli.backup.page import print_page, text_of
 from cachekeep.cli.backup.progress import shown
 from cachekeep.cli.console import console
 
@@ -47,6 +47,8 @@ def diff_(
     """
     with told(), stoppable() as stop, shown(as_json=as_json) as progress:
         access = options.access_of(user, password_file, ca, cert, cert_key, insecure)
+        if is_place(right):
+            raise backups.UrlError("B has to be an endpoint: name the backup first, or restore one to compare two")
         other = options.endpoint_of("TARGET", right, timeout_s, access)
         place = options.place_of(left, passphrase_file, key_file, s3_endpoint, s3_region) if is_place(left) else None
         named = other.db
@@ -54,19 +56,24 @@ def diff_(
             one = options.endpoint_of("SOURCE", left, timeout_s, access)
             named = _same_database(one.db, other.db)
         with _opened(place, wanted) if place else _living(one) as contents:
+            databases, pattern = options.databases_of(db, named), options.match_of(match)
+            if isinstance(contents, GenerationContents):  # what it was limited to is what can be compared
+                databases = contents.scope if databases is None else databases
+                pattern = contents.glob if pattern is None else pattern
+            names = (contents.name, other.remote.name)
             report = diff(
                 contents,
                 other.remote,
                 other.survey,
-                databases=options.databases_of(db, named),
-                match=options.match_of(match),
+                databases=databases,
+                match=pattern,
                 progress=progress,
                 stop=stop,
             )
     if as_json:
         print_page({"report": report, "differs": report.differs})
     else:
-        show_differences(report, (left, right))
+        show_differences(report, names)
     if report.differs:
         raise typer.Exit(DIFFERENT)
 
@@ -110,7 +117,8 @@ def show_differences(report: DiffReport, sides: tuple[str, str]) -> None:
         )
     out.print(table)
     for number, key, what in report.named[:_SHOWN]:
-        out.print(f"db{number} {key!r}: {what}", markup=False, soft_wrap=True)
+        what = what.replace("on the left", "in A").replace("on the right", "in B")
+        out.print(f"db{number} {text_of(key)}: {what}", markup=False, soft_wrap=True)
     for reason, count in report.left_unread.items():
         out.print(f"A did not show {count:,} keys: {reason}", style="red", markup=False, soft_wrap=True)
     for number, counts in sorted(report.databases.items()):

@@ -18,6 +18,8 @@ from cachekeep.cli.backup.page import print_page
 from cachekeep.cli.backup.progress import shown
 from cachekeep.cli.backup.restore import gaps_of
 from cachekeep.cli.console import console, in_bytes
+from cachekeep.codec.dump import Target
+from cachekeep.domain.engine import Engine, EngineVersion
 
 
 class Form(StrEnum):
@@ -32,6 +34,10 @@ def export_(
     form: Annotated[
         Form, typer.Option("--format", help="json: readable chunks; rdb: an engine's file; resp: for redis-cli --pipe.")
     ],
+    for_: Annotated[
+        str | None,
+        typer.Option("--for", metavar="ENGINE:VERSION", help="What is to load rdb or resp, such as redis:6.2."),
+    ] = None,
     wanted: options.Id = None,
     passphrase_file: options.PassphraseFile = None,
     key_file: options.SealKeyFile = None,
@@ -44,7 +50,7 @@ def export_(
         opened = backups.repository(options.place_of(dest, passphrase_file, key_file, s3_endpoint, s3_region))
         name = backups.generation(opened, wanted).name
         with open_generation(opened, name, backups.scratch()) as contents:
-            report = export(contents, folder, form.value, progress=progress)
+            report = export(contents, folder, form.value, target=_target_of(for_), progress=progress)
         gaps = gaps_of(opened, name)
     if as_json:
         print_page({"report": report, "gaps": gaps})
@@ -73,6 +79,18 @@ def import_(
         _show_import(report)
     if report.verdict != "complete" or report.skipped:
         raise typer.Exit(GAPS)
+
+
+def _target_of(text: str | None) -> Target | None:
+    if text is None:
+        return None
+    name, _, version = text.partition(":")
+    try:
+        return Target(Engine(name.lower()), EngineVersion.parse(version))
+    except ValueError:
+        raise backups.UrlError(
+            f"--for {text!r} is no engine and version: write redis:6.2, redis:7.0, valkey:8.1 or the like"
+        ) from None
 
 
 def _show_export(report: ExportReport, gaps: list[str]) -> None:

@@ -12,10 +12,12 @@ from cachekeep.backup.catalog import Repository, Status
 from cachekeep.backup.contents import open_generation
 from cachekeep.backup.restore import RestoreOptions, RestoreReport, restore
 from cachekeep.cli.backup import options
-from cachekeep.cli.backup.outcome import GAPS, stoppable, told
-from cachekeep.cli.backup.page import print_page
+from cachekeep.cli.backup.outcome import FAILED, GAPS, stoppable, told
+from cachekeep.cli.backup.page import print_page, text_of
 from cachekeep.cli.backup.progress import shown
 from cachekeep.cli.console import console
+from cachekeep.cli.refusal import Refused
+from cachekeep.codec.segment import SegmentError
 
 _SHOWN_REFUSED = 20
 
@@ -74,7 +76,12 @@ def restore_(
             unfinished=damaged,
             on_damage=(lambda finding: damages.append(str(finding))) if damaged else None,
         ) as contents:
-            report = restore(contents, found.remote, found.survey, settings, progress=progress, stop=stop)
+            try:
+                report = restore(contents, found.remote, found.survey, settings, progress=progress, stop=stop)
+            except SegmentError as error:
+                what = f"{name} is damaged ({error}); what was written before it was met stays"
+                advice = "`backup verify` names all damage, --damaged restores what is whole"
+                raise Refused(f"{what}; {advice}", FAILED) from error
     gaps = gaps_of(opened, name)
     _show(report, name, found.survey.server, damages, gaps, as_json=as_json)
     if not report.complete or damages or gaps:
@@ -108,6 +115,8 @@ def _show(report: RestoreReport, name: str, server: str, damages: list[str], gap
     if report.functions != "none":
         out.print(f"functions: {report.functions}", markup=False, soft_wrap=True)
     show_refused(report)
+    if report.lost:
+        out.print(report.lost, style="red", markup=False, soft_wrap=True)
     for text in damages:
         out.print(f"damaged: {text}", style="red", markup=False, soft_wrap=True)
     for text in gaps:
@@ -118,6 +127,6 @@ def show_refused(report: RestoreReport) -> None:
     """The keys that a target did not take, with its words."""
     out = console()
     for number, key, reason in report.refused[:_SHOWN_REFUSED]:
-        out.print(f"refused: db{number} {key!r}: {reason}", style="red", markup=False, soft_wrap=True)
+        out.print(f"refused: db{number} {text_of(key)}: {reason}", style="red", markup=False, soft_wrap=True)
     if report.refused_keys > _SHOWN_REFUSED:
         out.print(f"and {report.refused_keys - _SHOWN_REFUSED:,} refused keys more", style="red")
