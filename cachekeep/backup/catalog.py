@@ -288,7 +288,7 @@ def _opened(sealing: Sealing | None, secret: Secret | None) -> GcmSealer | None:
     if sealing is None:
         if secret is not None:
             raise CatalogError(
-                CatalogFault.SECRET, "this repository is not sealed", "leave the passphrase or key file away"
+                CatalogFault.SECRET, "this repository is not sealed", "leave out the passphrase or key file"
             )
         return None
     try:

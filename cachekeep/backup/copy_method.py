@@ -26,7 +26,7 @@ def choose(survey: Survey, options: CopyOptions, scratch: ScratchEngines | None)
 
 def _why_impossible(survey: Survey, options: CopyOptions) -> str | None:
     if not survey.can(Ability.PSYNC):
-        return f"PSYNC is not to be had: {survey.denied[Ability.PSYNC]}"
+        return survey.denied[Ability.PSYNC]
     if options.databases is not None or options.match is not None:
         return "only some of the keys were asked for, and the stream of PSYNC has all"
     return None

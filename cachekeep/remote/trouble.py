@@ -72,7 +72,7 @@ def silent_from_the_start(error: BrokenError, address: str, timeout_s: float, *,
     if isinstance(error.cause, TimeoutError):
         return silent(address, timeout_s, tls=tls)
     what = f"{address} takes the connection and drops it at the first word"
-    advice = "if it demands a client certificate, give --cert and --key" if tls else _other_way(tls=False)
+    advice = "if it demands a client certificate, give --cert and --cert-key" if tls else _other_way(tls=False)
     return RemoteError(RemoteFault.UNREACHABLE, what, f"check that this is the right port; {advice}")
 
 
@@ -135,7 +135,7 @@ def _verification(error: ssl.SSLCertVerificationError, address: str, host: str) 
 
 def _alert(reason: str, address: str) -> tuple[str, str]:
     if "CERTIFICATE_REQUIRED" in reason or "HANDSHAKE_FAILURE" in reason:
-        return f"{address} demands a client certificate", "give one with --cert and --key"
+        return f"{address} demands a client certificate", "give one with --cert and --cert-key"
     if "CERT" in reason or "UNKNOWN_CA" in reason:
         return f"{address} does not accept our client certificate", "give one that its authority signed"
     said = reason.lower().replace("_", " ")
@@ -154,7 +154,11 @@ def not_let_in(refusal: Refusal, address: str) -> RemoteError | None:
         case "BUSY":
             return RemoteError(passing, f"{address} is held up by a script", "try again when the script has ended")
         case "NOAUTH":
-            return RemoteError(denied, f"{address} asks for a password", "give one")
+            return RemoteError(
+                denied,
+                f"{address} asks for a password",
+                "give one by --password-file, or in the environment (CACHEKEEP_SOURCE_PASSWORD or CACHEKEEP_TARGET_PASSWORD)",
+            )
         case "DENIED":
             what = f"{address} is in protected mode and takes no connection from this machine"
             return RemoteError(denied, what, "give it a password, or connect from the machine it runs on")

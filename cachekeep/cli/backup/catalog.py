@@ -59,7 +59,7 @@ def list_(
 def show(
     dest: options.Dest,
     wanted: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="Beginning of its name; the newest good one.")
+        str | None, typer.Argument(metavar="[ID]", help="Beginning of its name; default: the newest.")
     ] = None,
     passphrase_file: options.PassphraseFile = None,
     key_file: options.SealKeyFile = None,

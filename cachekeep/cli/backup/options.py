@@ -23,7 +23,9 @@ Dest = Annotated[
 ]
 Id = Annotated[
     str | None,
-    typer.Option("--id", metavar="ID", help="Which backup, by the beginning of its name; the newest good one."),
+    typer.Option(
+        "--id", metavar="ID", help="Which backup, by the beginning of its name; default: the newest good one."
+    ),
 ]
 
 User = Annotated[
@@ -100,7 +102,9 @@ S3Region = Annotated[
 
 Databases = Annotated[
     str | None,
-    typer.Option("--db", metavar="N,...", help="Only these databases; all that have keys.", rich_help_panel=CHOICE),
+    typer.Option(
+        "--db", metavar="N,...", help="Only these databases; default: all that have keys.", rich_help_panel=CHOICE
+    ),
 ]
 Match = Annotated[
     str | None,
