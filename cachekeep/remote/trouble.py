@@ -157,7 +157,7 @@ def not_let_in(refusal: Refusal, address: str) -> RemoteError | None:
             return RemoteError(
                 denied,
                 f"{address} asks for a password",
-                "give one by --password-file, or in the environment (CACHEKEEP_SOURCE_PASSWORD or CACHEKEEP_TARGET_PASSWORD)",
+                "give one by --password-file or the environment (CACHEKEEP_SOURCE_PASSWORD, CACHEKEEP_TARGET_PASSWORD)",
             )
         case "DENIED":
             what = f"{address} is in protected mode and takes no connection from this machine"
