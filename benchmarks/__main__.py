@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--only NAME] [--json]`: run them and print measured against target.
+"""`python -m benchmarks [--only NAME] [--keys N] [--json]`: run them and print measured against target.
 
 The exit code is 0 when everything could be measured, whether or not a target was met: that is for a reader who
 sees the machine and its load. It is 1 when something could not be measured, 130 when the run was stopped.
@@ -11,12 +11,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from types import FrameType
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from benchmarks import api, creation, endpoint, fleet, report
+from benchmarks import api, backup, creation, endpoint, fleet, report
 from benchmarks.figure import Figure, Verdict, failed
 from benchmarks.installation import BenchmarkError, Installation, installation
 from benchmarks.machine import this_machine
@@ -31,6 +32,8 @@ BENCHMARKS: Mapping[str, Measure] = {
     "fleet": fleet.measure,
 }
 DEADLINE_S = 240
+# Without an installation, and before the others: the fleet stays and would be in its way.
+BACKUP, BACKUP_DEADLINE_S = "backup", 900
 
 
 class OutOfTime(Exception):
@@ -39,13 +42,18 @@ class OutOfTime(Exception):
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure what Cachekeep promises.")
-    parser.add_argument("--only", choices=list(BENCHMARKS), action="append", help="may be given several times")
+    parser.add_argument("--only", choices=[BACKUP, *BENCHMARKS], action="append", help="may be given several times")
+    parser.add_argument(
+        "--keys", type=_keys, default=backup.KEYS, metavar="N", help=f"for `{BACKUP}`; {backup.KEYS:,} unless given"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, _end)
     before, begin = this_machine(), time.perf_counter()
     try:
-        figures = _run([name for name in BENCHMARKS if not options.only or name in options.only])
+        figures = _backup(options.keys) if not options.only or BACKUP in options.only else []
+        if names := [name for name in BENCHMARKS if not options.only or name in options.only]:
+            figures += _run(names)
     except KeyboardInterrupt:
         print("stopped; nothing is left running", file=sys.stderr)
         return 130
@@ -57,20 +65,42 @@ def main() -> int:
     return 1 if any(it.verdict is Verdict.FAILED for it in figures) else 0
 
 
+def _backup(keys: int) -> list[Figure]:
+    figures: list[Figure] = []
+    try:
+        with _within(BACKUP_DEADLINE_S), closing(backup.measure(keys)) as measured:
+            figures.extend(measured)
+    except OutOfTime as error:
+        figures.append(failed("the rest of backup", str(error)))
+    return figures
+
+
 def _run(names: list[str]) -> list[Figure]:
     figures: list[Figure] = []
     with installation() as it:
-        signal.signal(signal.SIGALRM, _out_of_time)
-        signal.alarm(DEADLINE_S)
         try:
-            for name in names:
-                print(f"measuring: {name} ...", file=sys.stderr, flush=True)
-                figures += _measured(name, it)
+            with _within(DEADLINE_S):
+                for name in names:
+                    print(f"measuring: {name} ...", file=sys.stderr, flush=True)
+                    figures += _measured(name, it)
         except OutOfTime as error:
             figures.append(failed("the rest", str(error)))
-        finally:
-            signal.alarm(0)  # what follows is clearing up
     return figures
+
+
+@contextmanager
+def _within(deadline_s: int) -> Iterator[None]:
+    """Raises OutOfTime in the block when it takes longer; what follows it is clearing up."""
+
+    def out_of_time(number: int, frame: FrameType | None) -> None:
+        raise OutOfTime(f"out of time: this takes at most {deadline_s} s")
+
+    signal.signal(signal.SIGALRM, out_of_time)
+    signal.alarm(deadline_s)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
 
 
 def _measured(name: str, it: Installation) -> list[Figure]:
@@ -86,8 +116,11 @@ def _end(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _out_of_time(number: int, frame: FrameType | None) -> None:
-    raise OutOfTime(f"out of time: a whole run takes at most {DEADLINE_S} s")
+def _keys(text: str) -> int:
+    keys = int(text)
+    if keys < backup.FEWEST_KEYS:
+        raise argparse.ArgumentTypeError(f"fewer than {backup.FEWEST_KEYS:,} keys are copied before anything is seen")
+    return keys
 
 
 if __name__ == "__main__":
