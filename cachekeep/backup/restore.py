@@ -65,8 +65,9 @@ class Counts:
 
 @dataclass(frozen=True)
 class RestoreReport:
-    """refused: (database, key, why), at most NAMED_LIMIT of them.
-    lost: why what was written may not be there any more, as a sentence. In a dry run everything is what would be.
+    """refused: (database, key, why), at most NAMED_LIMIT of them. In a dry run everything is what would be.
+
+    lost: why the target may not be as the backup says all the same, as a sentence.
 
     functions: `none`, `kept`, `written` or `refused: why`; `none` too where only some databases or keys were asked for.
     """
@@ -120,7 +121,7 @@ def restore(
             )
         if options.delete_extra:
             work.delete_extra(progress)
-        lost = _lost(before, processes_at(routes), target.name)
+        lost = _lost(before, processes_at(routes), target.name) or work.doubt()
         return work.report(functions, time.monotonic() - began, lost)
     except WriteEnded as ended:
         what = f"{target.name} takes no more keys, from {ended.key[:100]!r} in database {ended.db} on: {ended.refusal}"
@@ -139,7 +140,7 @@ class _Work:
         self._named: dict[tuple[int, bytes], str] = {}
         self._deleted: Counter[int] = Counter()
         self._misplaced: Counter[int] = Counter()
-        self.written = 0
+        self.written = self.doubtful = 0
 
     def refuse_in_advance(self) -> None:
         """What can be known before anything is written. Raises RemoteError."""
@@ -176,9 +177,11 @@ class _Work:
         """Remove keys that were written as an older record of the backup says, and that a later one says are gone.
 
         A scan may give a key twice, and the later record may have expired since. Such keys are rare, so the backup is
-        read for them once more. Raises RemoteError.
+        read for them once more. Where the target had the older record already, an interrupted restore may have written
+        it, or somebody else: those are not removed, and told of. Raises RemoteError.
         """
         gone = (Outcome.EXPIRED, Outcome.ABSENT)
+        self.doubtful = sum(len(ledger.ended_after(Outcome.KEPT, gone)) for ledger in self._ledgers.values())
         for db, ledger in self._ledgers.items():
             if self._options.dry_run or not (hashes := ledger.ended_after(Outcome.WRITTEN, gone)):
                 continue
@@ -194,6 +197,16 @@ class _Work:
                 except Refusal as refusal:
                     what = f"{self._routes.remote.name} keeps a key that expired meanwhile: {refusal}"
                     raise _denied(what, "allow UNLINK") from refusal
+
+    def doubt(self) -> str | None:
+        """Of keys that may have come back, as a sentence."""
+        if not self.doubtful:
+            return None
+        name = self._routes.remote.name
+        return (
+            f"{self.doubtful:,} keys of {name} are as an older record of the backup says, and have expired by a later"
+            " one: an interrupted restore may have brought them back; `backup diff` names them"
+        )
 
     def delete_extra(self, progress: OnProgress) -> None:
         """Raises RemoteError: deleting was refused, or the backup showed damage on the way."""

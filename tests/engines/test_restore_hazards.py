@@ -89,6 +89,19 @@ def test_of_a_key_that_the_backup_has_twice_the_later_record_holds(
     assert server.ask("PEXPIRETIME", changed) == FAR_MS
 
 
+def test_an_older_record_that_an_interrupted_restore_wrote_is_told_of_and_not_removed(
+    start_server: Callable[..., Any], put_back: Callable[..., RestoreReport]
+) -> None:
+    server = start_server()
+    repository, name = made([record(server, b"key", "v1")], [record(server, b"key", "v2", 1)])
+    server.ask("SET", "key", "v1")  # as a run that was killed leaves it, or as somebody wrote it
+    report = put_back(repository, name, server.url)
+    assert server.ask("GET", "key") == b"v1"
+    assert not report.complete
+    assert report.lost is not None
+    assert "brought them back" in report.lost
+
+
 def test_a_target_that_restarts_empty_in_the_middle_is_told_of(
     start_server: Callable[..., Any],
     put_back: Callable[..., RestoreReport],
