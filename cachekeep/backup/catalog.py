@@ -53,9 +53,13 @@ class CatalogError(Exception):
 
 
 class Status(Enum):
-    """What may be said of a generation from a listing, its head and its end."""
+    """What may be said of a generation from a listing, its head and its end.
+
+    OPEN: its source is or was being followed, and may be followed on; its entries say which moments it covers.
+    """
 
     COMPLETE = "complete"
+    OPEN = "open"
     GAPS = "gaps"
     UNFINISHED = "unfinished"
     DAMAGED = "damaged"
@@ -240,7 +244,7 @@ def summary(blobs: BlobStore, name: str, objects: Objects) -> Generation:
     if problems:
         status = Status.DAMAGED
     elif end is None:
-        status = Status.UNFINISHED
+        status = Status.OPEN if head and head.options.get("follow") else Status.UNFINISHED
     else:
         status = Status(end.verdict)
     return Generation(name, status, head, end, objects, tuple(problems))

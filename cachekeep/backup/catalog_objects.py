@@ -54,6 +54,8 @@ class Options(TypedDict, total=False):
     databases: list[Count] | None
     match: str | None
     epochs: dict[str, int]
+    follow: str
+    limits: list[str]
 
 
 class Lane(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -80,8 +82,12 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     sealing: Sealing | None = None
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """What makes a segment part of its generation. db None: records of several databases."""
+class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What makes a segment part of its generation. db None: records of several databases.
+
+    covers: `[since, until]` in ms by the source's clock: with this entry and those before it, every change of those
+    moments is known; both alike where only that one moment is. position: in a stream, what lies behind this segment.
+    """
 
     number: Annotated[int, msgspec.Meta(ge=1)]
     segment: SegmentName
@@ -96,6 +102,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     first_ms: int | None
     last_ms: int | None
     previous: Hex
+    covers: tuple[int, int] | None = None
+    position: str | None = None
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True):

@@ -128,6 +128,8 @@ class GenerationWriter:
         lane: str,
         db: int | None,
         cursor: str | None,
+        covers: tuple[int, int] | None = None,
+        position: str | None = None,
     ) -> Entry:
         """Make a segment that is durable part of the generation. Raises BlobError; CatalogError(STATE) when over."""
         with self._lock:
@@ -146,6 +148,8 @@ class GenerationWriter:
                 first_ms=written.first_ms,
                 last_ms=written.last_ms,
                 previous=self._last,
+                covers=covers,
+                position=position,
             )
             data = object_bytes(entry)
             self._put_new(entry_object(self.name, entry.number), data)
@@ -262,8 +266,13 @@ class SegmentWriter:
         for frame in self._frames.add(records):
             self._hand_over(frame)
 
-    def close(self, cursor: str | None = None) -> Entry:
-        """Store the rest and write the entry: durable when this returns. cursor: where the scan goes on."""
+    def close(
+        self, cursor: str | None = None, *, covers: tuple[int, int] | None = None, position: str | None = None
+    ) -> Entry:
+        """Store the rest and write the entry: durable when this returns. cursor: where the scan goes on.
+
+        covers, position: see Entry.
+        """
         if not self._open:
             raise ValueError("this segment is closed")
         if frame := self._frames.flush():
@@ -271,7 +280,9 @@ class SegmentWriter:
         self._end(None)
         if self._failure:
             raise self._failure
-        return self._generation.commit(self._header, self._encoder, self._kind, self._lane, self._db, cursor)
+        return self._generation.commit(
+            self._header, self._encoder, self._kind, self._lane, self._db, cursor, covers, position
+        )
 
     def abandon(self) -> None:
         """Drop the segment, unless it is closed."""

@@ -142,6 +142,15 @@ class ScratchEngines(Protocol):
         """
         ...
 
+    def replayed(
+        self, rdb: Iterable[bytes], commands: Iterable[bytes], install: EngineInstall, databases: int
+    ) -> AbstractContextManager[Remote]:
+        """The same with whole commands carried out after it, in RESP, joined as one likes: as an AOF with a base.
+
+        While it loads, nothing expires but by a command. Raises ScratchError.
+        """
+        ...
+
     def empty(self, install: EngineInstall, databases: int) -> AbstractContextManager[Remote]:
         """The engine without data. Raises ScratchError."""
         ...
