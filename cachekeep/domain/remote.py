@@ -86,6 +86,13 @@ class Connection(Protocol):
         """
         ...
 
+    def receive_ready(self, within_s: float) -> list[Reply]:
+        """What the server sent by itself: every whole message that is there, after waiting so long for a first byte.
+
+        None is no error here. Raises RemoteError.
+        """
+        ...
+
     def receive_bytes(self) -> bytes:
         """The next bytes as they come, unparsed: for PSYNC. Only when no reply is outstanding. Raises RemoteError."""
         ...

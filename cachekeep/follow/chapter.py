@@ -70,7 +70,7 @@ class Chapter:
         return cls(repository, GenerationWriter.resume(repository, name), lines)
 
     def revive(self) -> None:
-        """After an error of the store: know again what of it is durable, and go on there. Raises CatalogError, BlobError."""
+        """After an error of the store: know again what is durable, and go on there. Raises CatalogError, BlobError."""
         self.writer = GenerationWriter.resume(self.repository, self.name)
         self.journal.generation = self.writer
 

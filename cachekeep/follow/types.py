@@ -44,11 +44,15 @@ class FollowOptions:
 
 @dataclass(frozen=True)
 class Choice:
-    """How a source is followed. why: one sentence. limits: what this method does not see, sentences."""
+    """How a source is followed. why: one sentence. limits: what this method does not see, sentences.
+
+    patterns: of keyspace notifications, those to subscribe to.
+    """
 
     method: FollowMethod
     why: str
     limits: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ()
 
 
 Phase = Literal["starting", "copying", "following", "reconciling", "away", "store"]
@@ -87,6 +91,7 @@ class FollowStatus:
 
 OnStatus = Callable[[FollowStatus], None]
 OnNews = Callable[[str], None]
+OnChoice = Callable[[Choice], None]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Written for speed: a copy takes some 300,000 replies a second through `receive`.
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import threading
@@ -65,6 +66,23 @@ class RespConnection:
             for _ in range(count):
                 reply = gets()
                 append(self._awaited() if reply is missing else reply)
+        except _GARBLED as error:
+            raise self._garbled() from error
+        return replies
+
+    def receive_ready(self, within_s: float) -> list[Any]:
+        """See the port."""
+        if self._ahead:
+            self._feed_ahead()
+        try:
+            replies = self._whole()
+            if not replies and self._readable(within_s):
+                size = self._fill()
+                self._reader.feed(self._buffer, 0, size)  # type: ignore[arg-type]  # takes any buffer
+                replies = self._whole()
+                if not replies and self._reader.len() > REPLY_LIMIT_BYTES:
+                    self.close()
+                    raise trouble.too_long(self.address, REPLY_LIMIT_BYTES)
         except _GARBLED as error:
             raise self._garbled() from error
         return replies
@@ -168,6 +186,28 @@ class RespConnection:
         if not size:
             raise self._broken(None)
         return size
+
+    def _whole(self) -> list[Any]:
+        """The replies that are complete."""
+        replies: list[Any] = []
+        gets, missing = self._reader.gets, _MISSING
+        while (reply := gets()) is not missing:
+            replies.append(reply)
+        return replies
+
+    def _readable(self, within_s: float) -> bool:
+        """Whether there is something to read, or an end to be met, within that time."""
+        if isinstance(self._sock, ssl.SSLSocket) and self._sock.pending():
+            return True
+        self._enter()
+        try:
+            poll = select.poll()
+            poll.register(self._sock, select.POLLIN)
+            return bool(poll.poll(within_s * 1000))
+        except (OSError, ValueError) as error:  # ValueError: it was closed meanwhile
+            raise self._broken(error if isinstance(error, OSError) else None) from None
+        finally:
+            self._leave()
 
     def _feed_ahead(self) -> None:
         ahead, self._ahead = self._ahead, b""

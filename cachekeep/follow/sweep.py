@@ -1,0 +1,134 @@
+"""One pass over all keys of a node for one generation, some keys at a time. Called by follow.lane, in its thread.
+
+base, gap: what differs from the generation is written. proof: nothing should differ but what was announced meanwhile;
+what does is suspect, and looked at again by the lane.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+from cachekeep.backup.scan import ScanBatch, batches_of, scan_batches
+from cachekeep.backup.survey_types import Survey
+from cachekeep.codec.segment import Record
+from cachekeep.domain.remote import Connection
+from cachekeep.follow.volume import Volume
+
+SweepKind = Literal["base", "gap", "proof"]
+_SLICE_S = 0.03
+
+
+class Sweep:
+    """reason: why it is needed, as a sentence. suspects: (database, key) that differ, of a proof."""
+
+    def __init__(self, volume: Volume, kind: SweepKind, keys_per_s: int | None, count: int) -> None:
+        self.volume, self.kind, self._count = volume, kind, count
+        self._rate = keys_per_s
+        self._due_at = time.monotonic()
+        self._steps: Iterator[int] | None = None
+        self.suspects: list[tuple[int, bytes]] = []
+        self.keys = 0
+        self._pass = 0
+
+    @property
+    def begun(self) -> bool:
+        return self._steps is not None
+
+    def begin(
+        self,
+        survey: Survey,
+        lane: str,
+        slots: tuple[tuple[int, int], ...],
+        connect: Callable[[int], Connection],
+        databases: Callable[[], set[int]],
+        on_note: Callable[[str], None],
+        on_batch: Callable[[ScanBatch, int], None],
+    ) -> None:
+        """connect: the lane's connection in a database, made anew. on_batch: told of what was refused."""
+        self._pass = self.volume.new_pass()
+        self._steps = self._run(survey, lane, slots, connect, databases, on_note, on_batch)
+
+    def step(self) -> bool:
+        """Go on for some milliseconds, as the pace allows. True when it is done. Raises RemoteError, BlobError."""
+        assert self._steps is not None  # noqa: S101 - begun
+        deadline = time.monotonic() + _SLICE_S
+        while (now := time.monotonic()) < deadline:
+            if self._rate is not None and now < self._due_at:
+                return False
+            try:
+                keys = next(self._steps)
+            except StopIteration:
+                self.volume.end_pass()
+                return True
+            self.keys += keys
+            if self._rate is not None:
+                self._due_at = max(self._due_at, now - 0.1) + keys / self._rate
+        return False
+
+    def give_up(self) -> None:
+        """It will not come to its end."""
+        if self._steps is not None:
+            self._steps = None
+            self.volume.end_pass()
+
+    def _run(
+        self,
+        survey: Survey,
+        lane: str,
+        slots: tuple[tuple[int, int], ...],
+        connect: Callable[[int], Connection],
+        databases: Callable[[], set[int]],
+        on_note: Callable[[str], None],
+        on_batch: Callable[[ScanBatch, int], None],
+    ) -> Iterator[int]:
+        done: set[int] = set()
+        while todo := sorted(databases() - done):
+            for db in todo:
+                with connect(db) as connection:
+                    for batch in scan_batches(connection, survey, db=db, count=self._count, on_note=on_note):
+                        self._take(db, batch.records, lane)
+                        on_batch(batch, db)
+                        yield len(batch.records)
+                done.add(db)
+        if self.kind == "base":
+            self.volume.close_bases(lane)
+        yield from self._look_for_unseen(survey, lane, slots, connect, on_note, on_batch)
+
+    def _look_for_unseen(
+        self,
+        survey: Survey,
+        lane: str,
+        slots: tuple[tuple[int, int], ...],
+        connect: Callable[[int], Connection],
+        on_note: Callable[[str], None],
+        on_batch: Callable[[ScanBatch, int], None],
+    ) -> Iterator[int]:
+        """Keys that the generation has and the pass did not meet: read by name, and gone if they are not there."""
+        connection: Connection | None = None
+        try:
+            for db, keys in self.volume.index.unseen(self._pass, slots):
+                if connection is None or connection.db != db:
+                    if connection is not None:
+                        connection.close()
+                    connection = connect(db)
+                there: set[bytes] = set()
+                for batch in batches_of(connection, survey, keys, db=db, count=self._count, on_note=on_note):
+                    self._take(db, batch.records, lane)
+                    on_batch(batch, db)
+                    there.update(record.key for record in batch.records)
+                    there.update(key for key, _ in batch.refused)
+                absent = [key for key in keys if key not in there]
+                if self.kind == "proof":
+                    self.suspects += [(db, key) for key in absent]
+                else:
+                    self.volume.gone(db, absent, time.time_ns() // 1_000_000 + survey.clock_ahead_ms, lane, self._pass)
+                yield len(keys)
+        finally:
+            if connection is not None:
+                connection.close()
+
+    def _take(self, db: int, records: list[Record], lane: str) -> None:
+        found = self.volume.found(db, records, lane, self._pass, suspect=self.kind == "proof")
+        self.suspects += [(db, key) for key in found]

@@ -1,0 +1,355 @@
+"""One generation that is written key by key: its base, its changes, and what it has of every key.
+
+The rule that makes it readable: **a change of a key is later than any copy of it in the base**. So a pass over all keys
+writes to the base only keys of which no change was written; whatever else it finds goes to the changes, and a key that
+was announced since the pass began is left to its announcements. Safe to share between threads.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Sequence
+
+from cachekeep.backup.catalog_objects import Entry
+from cachekeep.backup.coverage import stretches
+from cachekeep.backup.interruptions import now_ms
+from cachekeep.backup.reader import GenerationReader
+from cachekeep.backup.writer import SegmentWriter
+from cachekeep.codec.segment import NO_EXPIRY, Kind, Record
+from cachekeep.codec.slots import slot_of
+from cachekeep.follow.chapter import Chapter
+from cachekeep.follow.index import (
+    ABSENT,
+    CHANGED,
+    SIGNALLED,
+    UNORDERED,
+    Index,
+    Known,
+    Put,
+    digest_of,
+    flags_of,
+)
+from cachekeep.follow.monitor import Monitor
+from cachekeep.follow.sink import Closing, Sink
+
+_SEGMENT_BYTES = 64 << 20
+_HEARTBEAT_S = 30.0
+_FOUND_S, _FOUND_KEYS, _FOUND_BYTES = 1.0, 5000, 8 << 20
+RECONCILE = "#reconcile"
+_TOMBSTONE, _FLUSHED, _FUNCTIONS = int(Kind.TOMBSTONE), int(Kind.FLUSHED), int(Kind.FUNCTIONS)
+
+
+class Volume:
+    """base_done: every key was read once. passing: passes that go on. `close` ends it; the generation stays open."""
+
+    def __init__(self, chapter: Chapter, monitor: Monitor, max_lag_s: float, *, cluster: bool, exact: bool) -> None:
+        self.chapter, self._monitor, self._max_lag_s = chapter, monitor, max_lag_s
+        self._cluster, self._exact = cluster, exact
+        self.index = Index()
+        self.base_done = False
+        self.passing = 0
+        self._lock = threading.RLock()
+        self._seq, self._pass = 1, 1
+        self._bases: dict[tuple[str, int], SegmentWriter] = {}
+        self._base_seq = self._saved = 0
+        # What a pass found, and is not written yet: an announcement of the key takes its place.
+        self._found: dict[tuple[int, bytes], tuple[Record, Put]] = {}
+        self._found_lane, self._found_at, self._found_bytes = "", 0.0, 0
+        self._covered: tuple[int, int] | None = None  # what the next closed segment says
+        self._functions: bytes | None = None
+        self._closed = False
+        self._sink = self._new_sink()
+        self._closed_at = time.monotonic()
+
+    @property
+    def name(self) -> str:
+        return self.chapter.name
+
+    @property
+    def last_covered_ms(self) -> int | None:
+        found = stretches(self.chapter.writer.entries)
+        return found[-1].until_ms if found else None
+
+    def reload(self) -> None:
+        """Know what an earlier run wrote. Raises CatalogError, BlobError, SegmentError."""
+        reader = GenerationReader.open(self.chapter.repository, self.name, unfinished=True)
+        for kind, flag in (("base", 0), ("changes", CHANGED)):
+            for records in reader.batches((kind,)):  # type: ignore[arg-type]  # one of KindName
+                puts: list[Put] = []
+                for record in records:
+                    if record.kind == _FLUSHED:
+                        self.index.put(puts, 0, 0)
+                        puts = []
+                        self.index.flush(record.db)
+                    else:
+                        puts.append(self._put_of(record, flag))
+                self.index.put(puts, 0, 0)
+        for record in reader.records(("functions",)):
+            self._functions = record.payload
+        self.base_done = bool(stretches(self.chapter.writer.entries))
+
+    # Changes
+
+    def changed(self, records: Sequence[Record], lane: str) -> int:
+        """Keys that were announced and read, tombstones for those that are gone; how many of them were written."""
+        with self._lock:
+            written: list[Record] = []
+            puts: list[Put] = []
+            for db in dict.fromkeys(record.db for record in records):
+                mine = [record for record in records if record.db == db]
+                known = self.index.known(db, [record.key for record in mine])
+                for record in mine:
+                    self._found.pop((db, record.key), None)
+                    put, before = self._put_of(record, CHANGED | SIGNALLED), known.get(record.key)
+                    if record.kind == _TOMBSTONE and (before is None or before.flags & ABSENT):
+                        # A pass may have read it just before it went: it must not come back by that.
+                        if before is not None or self.passing:
+                            puts.append(put)
+                        continue
+                    if before is not None and _same(before, put):
+                        puts.append(put._replace(flags=before.flags | SIGNALLED))
+                        continue
+                    written.append(record)
+                    puts.append(put)
+            self._write(written, lane, puts)
+            return len(written)
+
+    def functions(self, payload: bytes, captured_ms: int, lane: str) -> None:
+        """What FUNCTION DUMP gave, if it is new."""
+        with self._lock:
+            if payload == self._functions:
+                return
+            with SegmentWriter(self.chapter.writer, "functions", lane) as writer:
+                writer.add([Record(_FUNCTIONS, 0, NO_EXPIRY, captured_ms, b"", payload)])
+                writer.close()
+            self._functions = payload
+
+    def flushed(self, db: int, captured_ms: int, lane: str) -> None:
+        """A database was emptied. Durable when this returns: copies before it and after it have to be told apart."""
+        with self._lock:
+            self._found = {key: one for key, one in self._found.items() if key[0] != db}
+            self.close_bases()
+            self._sink.add([Record(_FLUSHED, db, NO_EXPIRY, captured_ms, b"", b"")], lane, self._seq)
+            self.index.flush(db)
+            self.roll(None)
+            self._sink.settle()
+
+    # Passes over all keys
+
+    def new_pass(self) -> int:
+        with self._lock:
+            self._pass += 1
+            self.passing += 1
+            return self._pass
+
+    def end_pass(self) -> None:
+        with self._lock:
+            self.passing -= 1
+            self._flush_found(all_=True)
+
+    def found(self, db: int, records: Sequence[Record], lane: str, pass_: int, *, suspect: bool = False) -> list[bytes]:
+        """Keys that this pass read. What differs is written; with `suspect` it is not, and those keys are returned."""
+        with self._lock:
+            known = self.index.known(db, [record.key for record in records])
+            same: list[bytes] = []
+            differing: list[bytes] = []
+            base: list[Record] = []
+            puts: list[Put] = []
+            for record in records:
+                before, put = known.get(record.key), self._put_of(record, 0)
+                if before is not None and (_announced(before, pass_) or _same(before, put)):
+                    same.append(record.key)
+                elif suspect:
+                    differing.append(record.key)
+                elif not self.base_done and (before is None or not before.flags & CHANGED):
+                    base.append(record)
+                    puts.append(put)
+                else:
+                    self._hold(record, put._replace(flags=put.flags | CHANGED), lane)
+            self.index.seen(db, same, self._pass)
+            if base:
+                self._base(lane, db).add(base)
+                self.index.put(puts, self._pass, self._seq)
+            self._flush_found()
+            return differing
+
+    def gone(self, db: int, keys: Iterable[bytes], captured_ms: int, lane: str, pass_: int) -> int:
+        """Keys that a pass did not meet and that are not there; how many tombstones that is."""
+        with self._lock:
+            known, written = self.index.known(db, list(keys)), 0
+            for key, before in known.items():
+                if not before.flags & ABSENT and not _announced(before, pass_):
+                    record = Record(_TOMBSTONE, db, NO_EXPIRY, captured_ms, key, b"")
+                    self._hold(record, self._put_of(record, CHANGED), lane)
+                    written += 1
+            self._flush_found()
+            return written
+
+    def is_known(self, record: Record) -> bool:
+        """Whether the generation has the key as it is in this record, or cannot tell (its order of elements)."""
+        with self._lock:
+            before = self.index.known(record.db, [record.key]).get(record.key)
+            put = self._put_of(record, 0)
+            if record.kind == _TOMBSTONE:
+                return before is None or bool(before.flags & ABSENT)
+            return _same(before, put) or bool(before and put.flags & before.flags & UNORDERED)
+
+    # Segments
+
+    def close_bases(self, lane: str | None = None) -> None:
+        """Make what the base has durable (of one lane). Raises what the store raised."""
+        with self._lock:
+            for key in [key for key in self._bases if lane in (None, key[0])]:
+                writer = self._bases.pop(key)
+                try:
+                    self._monitor.wrote(writer.close("0" if lane else None).bytes)
+                finally:
+                    writer.abandon()
+
+    def cover(self, since_ms: int, until_ms: int) -> None:
+        """Every change from since to until is in what was handed over. Said by the next segment that is closed."""
+        with self._lock:
+            start = since_ms
+            if self._covered is not None and self._covered[0] <= since_ms <= self._covered[1]:
+                start = self._covered[0]
+            self._covered = (start, until_ms)
+
+    def uncover(self, since_ms: int | None = None) -> None:
+        """Continuity is lost: what was covered until now (until since_ms) is said before anything else is written."""
+        with self._lock:
+            covered = self._covered
+            if covered is not None and since_ms is not None:
+                covered = (covered[0], since_ms) if since_ms > covered[0] else None
+            self._covered = None
+            self.roll(covered)
+
+    def forget_cover(self) -> None:
+        """The next stretch does not touch what was covered."""
+        with self._lock:
+            self._covered = None
+
+    def due(self) -> bool:
+        """Whether a segment should be closed: it is old or large enough, or nothing was said for long."""
+        with self._lock:
+            open_s = time.monotonic() - self._closed_at
+            if self._sink.lane is not None or self._found:
+                return open_s >= self._max_lag_s or self._sink.bytes >= _SEGMENT_BYTES
+            return open_s >= _HEARTBEAT_S
+
+    def roll(self, covers: tuple[int, int] | None = None) -> None:
+        """Close the open segment, with what is covered by now. Raises what the store raised."""
+        with self._lock:
+            self._flush_found(all_=True)
+            covers = covers or self._covered
+            self._seq += 1
+            self._sink.roll(covers, self._seq)
+            self._closed_at = time.monotonic()
+            if self._covered is not None:
+                self._covered = (self._covered[1], self._covered[1])
+
+    def settle(self) -> None:
+        """Everything so far is durable when this returns. Raises what the store raised."""
+        with self._lock:
+            sink = self._sink
+        sink.settle()
+
+    def recover(self) -> None:
+        """After an error of the store: what was not durable counts as unknown, and a pass has to follow.
+
+        Raises BlobError, CatalogError while the store still does not work.
+        """
+        with self._lock:
+            lost = min([self._seq, *self._unsaved()])
+            for writer in self._bases.values():
+                writer.abandon()
+            self._bases = {}
+            self._sink.close()
+            self.chapter.revive()
+            self._found, self._covered, self._functions = {}, None, None
+            self.index.unknow(lost)
+            self._seq += 1
+            self._sink = self._new_sink()
+
+    def close(self) -> None:
+        """Drop what is not durable. `roll` and `settle` first."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            for writer in self._bases.values():
+                writer.abandon()
+            self._sink.close()
+            self.index.close()
+
+    # Inside
+
+    def _unsaved(self) -> list[int]:
+        """The numbers from which on something is not durable."""
+        return [self._saved + 1] + ([self._base_seq] if self._bases else [])
+
+    def _new_sink(self) -> Sink:
+        return Sink(self.chapter.writer, self.chapter.journal.flush, self._durable)
+
+    def _durable(self, closed: Closing, entry: Entry) -> None:
+        self._monitor.wrote(entry.bytes)
+        self._saved = closed.seq
+        if entry.covers is not None:
+            self._monitor.durable(entry.covers[1])
+        if self.base_done:
+            self.index.forget_absent(closed.seq - 1)
+
+    def _put_of(self, record: Record, flags: int) -> Put:
+        slot = slot_of(record.key) if self._cluster else 0
+        if record.kind == _TOMBSTONE:
+            return Put(record.db, record.key, slot, None, flags | ABSENT)
+        return Put(record.db, record.key, slot, digest_of(record, exact=self._exact), flags | flags_of(record))
+
+    def _base(self, lane: str, db: int) -> SegmentWriter:
+        writer = self._bases.get((lane, db))
+        if writer is not None and writer.bytes >= _SEGMENT_BYTES:
+            self._monitor.wrote(self._bases.pop((lane, db)).close().bytes)
+            writer = None
+        if writer is None:
+            if not self._bases:
+                self._base_seq = self._seq
+            writer = self._bases[lane, db] = SegmentWriter(self.chapter.writer, "base", lane, db)
+        return writer
+
+    def _write(self, records: list[Record], lane: str, puts: list[Put]) -> None:
+        if records:
+            self._enter(lane)
+            self._sink.add(records, lane, self._seq)
+            self._monitor.changed(len(records))
+        self.index.put(puts, self._pass, self._seq)
+
+    def _enter(self, lane: str) -> None:
+        """Records of announcements and of passes are in segments of their own, so that one can be told from another."""
+        if (self._sink.lane or lane).endswith(RECONCILE) != lane.endswith(RECONCILE):
+            self._seq += 1
+            self._sink.roll(None, self._seq)
+
+    def _hold(self, record: Record, put: Put, lane: str) -> None:
+        if not self._found:
+            self._found_at, self._found_bytes = time.monotonic(), 0
+        self._found_lane = lane
+        self._found[record.db, record.key] = record, put
+        self._found_bytes += len(record.payload)
+
+    def _flush_found(self, *, all_: bool = False) -> None:
+        ripe = time.monotonic() - self._found_at > _FOUND_S or self._found_bytes > _FOUND_BYTES
+        if self._found and (all_ or ripe or len(self._found) > _FOUND_KEYS):
+            found, self._found = list(self._found.values()), {}
+            self._write([record for record, _ in found], self._found_lane + RECONCILE, [put for _, put in found])
+
+
+def _announced(before: Known, pass_: int) -> bool:
+    """Whether the key was announced, and read, since that pass began: then the pass knows it no better."""
+    return bool(before.flags & SIGNALLED) and before.pass_ >= pass_
+
+
+def _same(before: Known | None, put: Put) -> bool:
+    return before is not None and before.digest is not None and before.digest == put.digest
+
+
+__all__ = ["RECONCILE", "Volume", "now_ms"]
