@@ -76,12 +76,15 @@ class KeyFollow:
         self._store_fatal: BaseException | None = None
         self._proved_at, self._proved_ms = time.monotonic(), None  # type: float, int | None
         self._homeless: dict[Changed, float] = {}
+        self._proving, self._proof_began_ms = False, None  # type: bool, int | None
+        self._told: Callable[[], None] = lambda: None
 
     def run(self, tick: Callable[[], None]) -> None:
         """Until `stop`: then everything is sealed. tick: called some ten times a second.
 
         Raises RemoteError: the source is away for too long, or refuses; BlobError, CatalogError: the repository does.
         """
+        self._told = tick
         try:
             self._begin()
             while not self._stop.is_set():
@@ -334,16 +337,22 @@ class KeyFollow:
         wait_s, error = _STORE_WAIT_S, self._store_error
         assert error is not None  # noqa: S101
         self.monitor.news(f"the backup is paused: {error}")
+        began = time.monotonic()
+        for volume in self.volumes():
+            volume.chapter.journal.event("store-failed", reason=str(error))
         while True:
-            self.monitor.phase("store", str(error))
+            self.monitor.phase("store", f"{error} (since {time.monotonic() - began:.0f} s)")
             if isinstance(error, CatalogError) and error.fault is CatalogFault.STATE and "another run" in error.what:
                 self._fatal(error)
                 raise error
             if isinstance(error, BlobError) and error.fault not in _PASSING:
                 self._fatal(error)
                 raise error
-            if self._stop.wait(wait_s):
-                return
+            again_at = time.monotonic() + wait_s
+            while time.monotonic() < again_at:
+                self._told()
+                if self._stop.wait(_TICK_S):
+                    return
             wait_s = min(wait_s * 2, _STORE_LONGEST_S)
             for lane in self._all_lanes():
                 lane.drop_sweeps()
@@ -392,9 +401,6 @@ class KeyFollow:
             self._proving = True
             for lane in lanes:
                 lane.sweep(book.volume, "proof")
-
-    _proving = False
-    _proof_began_ms: int | None = None
 
     def _roll_over(self) -> None:
         if len(self._books) > 1 and self._books[-1].since_ms is not None:

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from cachekeep.backup.catalog import CatalogError
 from cachekeep.backup.copy_run import keyspace
 from cachekeep.backup.interruptions import now_ms
@@ -31,6 +33,7 @@ from cachekeep.follow.volume import Volume
 from cachekeep.follow.watch import Counters, Seen
 
 _READ_AT_ONCE = 1000
+_SLICE_S = 0.03
 _WATCH_S = 1.0
 _IDLE_ROUNDS, _IDLE_WAIT_S = 100, 0.1
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 2.0
@@ -98,6 +101,7 @@ class Lane:
         self._watched_at, self._watched_ms = 0.0, 0
         self._groups_read_at = self._groups_took_s = 0.0
         self._groups_wanted = False
+        self._round_took_s = 0.0
         self._leaving = False
         self._holds: list[tuple[Lane, int]] = []
         self._thread = threading.Thread(target=self._main, name=f"lane-{node.lane}", daemon=True)
@@ -140,6 +144,17 @@ class Lane:
             self._sweeps = [one for one in self._sweeps if one not in gone]
         for one in gone:
             one.give_up()
+
+    def restart_sweeps(self) -> None:
+        """Passes that go on begin again: what they have in hand may be older than what was just learned."""
+        with self._lock:
+            begun = [one for one in self._sweeps if one.begun]
+        for one in begun:
+            with self._lock:
+                if one in self._sweeps:
+                    self._sweeps.remove(one)
+            one.give_up()
+            self.sweep(one.volume, one.kind)
 
     def hear(self, keys: dict[Changed, float]) -> bool:
         """Take keys over from another lane; False when this one is not connected."""
@@ -277,26 +292,29 @@ class Lane:
         """Read what was announced before a barrier. True when there was something."""
         assert self._signals is not None  # noqa: S101 - connected
         heard = self._signals.heard()
+        began = time.monotonic()
+        if heard.flushed:
+            self._flushed(heard.moment_ms)  # first: what is read below is of after it
         if heard.keys:
             try:
                 first = min(heard.keys.values())
-                self._read(heard.keys)
+                self._read(heard.keys, heard.moment_ms)
                 self._crew.monitor.lag((time.monotonic() - first) * 1000)
             except BaseException:
                 self._signals.put_back(heard.keys)
                 raise
-        if heard.flushed:
-            self._flushed()
         self._holds = [(other, since) for other, since in self._holds if not other.has_passed(since)]
         if not self._holds:
             self.watermark_ms = heard.moment_ms
+        self._round_took_s = time.monotonic() - began
         return bool(heard.keys)
 
     def has_passed(self, moment_ms: int) -> bool:
         """Whether everything that it had taken over by then was read."""
         return self.done or not self.connected or (self.watermark_ms or 0) > moment_ms
 
-    def _read(self, keys: dict[Changed, float]) -> None:
+    def _read(self, keys: dict[Changed, float], moment_ms: int) -> None:
+        """moment_ms: that of the barrier, which is what the records say: what they have is no older."""
         by_db: dict[int, list[bytes]] = {}
         everywhere = [key for db, key in keys if db is None]
         for db, key in keys:
@@ -309,16 +327,16 @@ class Lane:
         moved: dict[Changed, float] = {}
         for db, wanted in by_db.items():
             for at in range(0, len(wanted), _READ_AT_ONCE):
-                for key in self._read_some(db, wanted[at : at + _READ_AT_ONCE]):
+                for key in self._read_some(db, wanted[at : at + _READ_AT_ONCE], moment_ms):
                     moved[db, key] = keys.get((db, key), keys.get((None, key), time.monotonic()))
         if moved:
             self._crew.elsewhere(self, moved)
 
-    def _read_some(self, db: int, keys: list[bytes]) -> list[bytes]:
+    def _read_some(self, db: int, keys: list[bytes], moment_ms: int) -> list[bytes]:
         """Read and hand over; those that are on another node."""
         records, refused = self._records(db, keys)
         there = {record.key for record in records} | {key for key, _ in refused}
-        moment_ms = max((record.captured_ms for record in records), default=self.now_ms())
+        records = [replace(record, captured_ms=moment_ms) for record in records]
         records += [Record(int(Kind.TOMBSTONE), db, NO_EXPIRY, moment_ms, key, b"") for key in keys if key not in there]
         for volume in self._crew.volumes():
             volume.changed(records, self.name)
@@ -344,9 +362,10 @@ class Lane:
 
     # What is not announced
 
-    def _flushed(self) -> None:
+    def _flushed(self, moment_ms: int) -> None:
         """A database was emptied, and nobody says which: the one that has far fewer keys than it had."""
         assert self._side is not None  # noqa: S101 - connected
+        self.restart_sweeps()
         doubtful = self._crew.survey.mode == "cluster"
         if not doubtful:
             sizes = {db: numbers.get("keys", 0) for db, numbers in keyspace(self._side).items()}
@@ -354,7 +373,7 @@ class Lane:
                 for db in sorted(volume.index.databases()):
                     had, has = volume.index.count(db), sizes.get(db, 0)
                     if has * 2 <= had:
-                        volume.flushed(db, self.now_ms(), self.name)
+                        volume.flushed(db, moment_ms, self.name)
                     doubtful = doubtful or bool(had and has)
         if doubtful:
             self._crew.doubt(self, self.watermark_ms, "a database was emptied (FLUSHDB or FLUSHALL)")
@@ -375,6 +394,7 @@ class Lane:
             return
         if seen.swapped or (seen.flushed and crew.method == "keyspace"):
             what = "SWAPDB" if seen.swapped else "FLUSHDB or FLUSHALL"
+            self.restart_sweeps()
             crew.doubt(self, before_ms, f"{what} was done, which nothing announces")
         if seen.functions:
             self._read_functions()
@@ -398,7 +418,8 @@ class Lane:
         for volume in self._crew.volumes():
             for db, keys in volume.index.streams():
                 records, _ = self._records(db, keys)
-                volume.changed(records, self.name)
+                now = self.now_ms()
+                volume.changed([replace(record, captured_ms=now) for record in records], self.name)
         self._groups_read_at = time.monotonic()
         self._groups_took_s = self._groups_read_at - began
 
@@ -435,7 +456,8 @@ class Lane:
                 self._refused,
             )
         before = sweep.keys
-        done = sweep.step()
+        # A proof may wait; what continuity waits for gets a third of the time at least.
+        done = sweep.step(_SLICE_S if sweep.kind == "proof" else max(_SLICE_S, self._round_took_s / 2))
         self._crew.monitor.copied(sweep.keys - before)
         if done:
             if sweep.suspects:
@@ -458,8 +480,9 @@ class Lane:
     def _prove(self, sweep: Sweep) -> None:
         """Look again at keys that a proof found otherwise: what no barrier explains was missed."""
         missed: list[Record] = []
-        for at in range(0, len(sweep.suspects), _SUSPECTS_AT_ONCE):
-            some = sweep.suspects[at : at + _SUSPECTS_AT_ONCE]
+        suspects = list(dict.fromkeys(sweep.suspects))
+        for at in range(0, len(suspects), _SUSPECTS_AT_ONCE):
+            some = suspects[at : at + _SUSPECTS_AT_ONCE]
             missed += self._unexplained(sweep.volume, some)
         if missed:
             self._crew.missed(self, len(missed))
@@ -474,7 +497,7 @@ class Lane:
             records, refused = self._records(db, keys)
             there = {record.key for record in records} | {key for key, _ in refused}
             now = self.now_ms()
-            read += records
+            read += [replace(record, captured_ms=now) for record in records]
             read += [Record(int(Kind.TOMBSTONE), db, NO_EXPIRY, now, key, b"") for key in keys if key not in there]
         assert self._signals is not None  # noqa: S101 - proofs are for announcements
         heard = self._signals.heard()

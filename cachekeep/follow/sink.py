@@ -84,8 +84,9 @@ class Sink:
         if self._open is not None:
             self._open.abandon()
             self._open = None
-        self._closing.put(None)
-        self._thread.join()
+        if self._thread.is_alive():
+            self._closing.put(None)
+            self._thread.join()
 
     def _raise(self) -> None:
         if self.failure is not None:

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Literal
 
+from msgspec.structs import replace
+
 from cachekeep.backup.scan import ScanBatch, batches_of, scan_batches
 from cachekeep.backup.survey_types import Survey
 from cachekeep.codec.segment import Record
@@ -17,7 +19,6 @@ from cachekeep.domain.remote import Connection
 from cachekeep.follow.volume import Volume
 
 SweepKind = Literal["base", "gap", "proof"]
-_SLICE_S = 0.03
 
 
 class Sweep:
@@ -50,10 +51,10 @@ class Sweep:
         self._pass = self.volume.new_pass()
         self._steps = self._run(survey, lane, slots, connect, databases, on_note, on_batch)
 
-    def step(self) -> bool:
-        """Go on for some milliseconds, as the pace allows. True when it is done. Raises RemoteError, BlobError."""
+    def step(self, slice_s: float) -> bool:
+        """Go on for so long, as the pace allows. True when it is done. Raises RemoteError, BlobError."""
         assert self._steps is not None  # noqa: S101 - begun
-        deadline = time.monotonic() + _SLICE_S
+        deadline = time.monotonic() + slice_s
         while (now := time.monotonic()) < deadline:
             if self._rate is not None and now < self._due_at:
                 return False
@@ -88,7 +89,7 @@ class Sweep:
             for db in todo:
                 with connect(db) as connection:
                     for batch in scan_batches(connection, survey, db=db, count=self._count, on_note=on_note):
-                        self._take(db, batch.records, lane)
+                        self._take(survey, db, batch.records, lane)
                         on_batch(batch, db)
                         yield len(batch.records)
                 done.add(db)
@@ -115,7 +116,7 @@ class Sweep:
                     connection = connect(db)
                 there: set[bytes] = set()
                 for batch in batches_of(connection, survey, keys, db=db, count=self._count, on_note=on_note):
-                    self._take(db, batch.records, lane)
+                    self._take(survey, db, batch.records, lane)
                     on_batch(batch, db)
                     there.update(record.key for record in batch.records)
                     there.update(key for key, _ in batch.refused)
@@ -123,12 +124,18 @@ class Sweep:
                 if self.kind == "proof":
                     self.suspects += [(db, key) for key in absent]
                 else:
-                    self.volume.gone(db, absent, time.time_ns() // 1_000_000 + survey.clock_ahead_ms, lane, self._pass)
+                    self.volume.gone(db, absent, self._now_ms(survey), lane, self._pass)
                 yield len(keys)
         finally:
             if connection is not None:
                 connection.close()
 
-    def _take(self, db: int, records: list[Record], lane: str) -> None:
+    @staticmethod
+    def _now_ms(survey: Survey) -> int:
+        return time.time_ns() // 1_000_000 + survey.clock_ahead_ms
+
+    def _take(self, survey: Survey, db: int, records: list[Record], lane: str) -> None:
+        now = self._now_ms(survey)
+        records = [replace(record, captured_ms=now) for record in records]
         found = self.volume.found(db, records, lane, self._pass, suspect=self.kind == "proof")
         self.suspects += [(db, key) for key in found]

@@ -7,6 +7,7 @@ was announced since the pass began is left to its announcements. Safe to share b
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -53,6 +54,7 @@ class Volume:
         self._seq, self._pass = 1, 1
         self._bases: dict[tuple[str, int], SegmentWriter] = {}
         self._base_seq = self._saved = 0
+        self._lost = sys.maxsize
         # What a pass found, and is not written yet: an announcement of the key takes its place.
         self._found: dict[tuple[int, bytes], tuple[Record, Put]] = {}
         self._found_lane, self._found_at, self._found_bytes = "", 0.0, 0
@@ -242,8 +244,8 @@ class Volume:
         with self._lock:
             self._flush_found(all_=True)
             covers = covers or self._covered
-            self._seq += 1
             self._sink.roll(covers, self._seq)
+            self._seq += 1
             self._closed_at = time.monotonic()
             if self._covered is not None:
                 self._covered = (self._covered[1], self._covered[1])
@@ -260,15 +262,18 @@ class Volume:
         Raises BlobError, CatalogError while the store still does not work.
         """
         with self._lock:
-            lost = min([self._seq, *self._unsaved()])
+            lost = min(self._lost, self._seq, *self._unsaved())
+            self._lost = lost
             for writer in self._bases.values():
                 writer.abandon()
             self._bases = {}
             self._sink.close()
             self.chapter.revive()
+            self.chapter.journal.flush()  # it takes something again
             self._found, self._covered, self._functions = {}, None, None
             self.index.unknow(lost)
             self._seq += 1
+            self._saved, self._lost = self._seq - 1, sys.maxsize
             self._sink = self._new_sink()
 
     def close(self) -> None:
@@ -326,8 +331,8 @@ class Volume:
     def _enter(self, lane: str) -> None:
         """Records of announcements and of passes are in segments of their own, so that one can be told from another."""
         if (self._sink.lane or lane).endswith(RECONCILE) != lane.endswith(RECONCILE):
-            self._seq += 1
             self._sink.roll(None, self._seq)
+            self._seq += 1
 
     def _hold(self, record: Record, put: Put, lane: str) -> None:
         if not self._found:
