@@ -83,8 +83,8 @@ def choose(remote: Remote, survey: Survey, options: FollowOptions, scratch: Scra
     reasons: list[str] = []
     for rung in rungs:
         if rung.reason is None and rung.certain:
-            why = "; ".join(reasons) or "it is the best, and possible"
-            return Choice(rung.method, f"{_NAMES[rung.method]}: {why}", _limits(survey, rung), rung.patterns)
+            why = "; ".join(reasons) or "it carries every change, and is allowed"
+            return Choice(rung.method, why, _limits(survey, rung), rung.patterns)
         reasons.append(f"no {_NAMES[rung.method]}, since {rung.reason or 'nothing proves that all of them come'}")
     raise RemoteError(RemoteFault.DENIED, f"{survey.name} cannot be followed: {'; '.join(reasons)}", "see `doctor`")
 

@@ -121,7 +121,7 @@ class KeyFollow:
             with self._lock:
                 for book in self._books:
                     book.volume.chapter.journal.interruption(lane.name, lost_ms, now, reason)
-            self.monitor.news(f"{lane.name} is back after {(now - lost_ms) / 1000:.1f} s; all its keys are read again")
+            self.monitor.news(f"{lane.label} is back after {(now - lost_ms) / 1000:.1f} s; all its keys are read again")
         for book in self._all_books():
             lane.sweep(book.volume, "gap" if book.volume.base_done else "base")
 
@@ -134,7 +134,7 @@ class KeyFollow:
     def missed(self, lane: Lane, keys: int) -> None:
         self.monitor.missed(keys)
         reason = f"{keys} changes were never announced; a pass over all keys found them"
-        self.monitor.news(f"{lane.name}: {reason}")
+        self.monitor.news(f"{lane.label}: {reason}")
         for book in self._all_books():
             since = self._proved_ms if self._proved_ms is not None else book.since_ms
             self._open_gap(book, since, reason, lane.name)
@@ -154,6 +154,10 @@ class KeyFollow:
                     self._homeless[changed] = since
             else:
                 lane.hold(lane)
+
+    def has_passed(self, moment_ms: int) -> bool:
+        with self._lock:
+            return not self._homeless and all((lane.watermark_ms or 0) > moment_ms for lane in self._lanes.values())
 
     def is_gone(self, lane: Lane) -> bool:
         with self._lock:
@@ -248,7 +252,7 @@ class KeyFollow:
     def _show(self) -> None:
         lanes = self._all_lanes()
         self.monitor.queue(sum(lane.waiting for lane in lanes))
-        away = [lane.name for lane in lanes if not lane.connected]
+        away = [lane.label for lane in lanes if lane.was_connected and not lane.connected]
         newest = self._books[-1]
         if away:
             self.monitor.phase("away", f"waiting for {', '.join(away)}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Protocol
 
@@ -29,10 +29,10 @@ from cachekeep.follow.monitor import Monitor
 from cachekeep.follow.signals import Changed, Overflow, Signals, notify, track
 from cachekeep.follow.sweep import Sweep, SweepKind
 from cachekeep.follow.types import FollowMethod, FollowOptions
-from cachekeep.follow.volume import Volume
+from cachekeep.follow.volume import RECONCILE, Volume
 from cachekeep.follow.watch import Counters, Seen
 
-_READ_AT_ONCE = 1000
+_READ_AT_ONCE, _EXCHANGE_KEYS = 1000, 500
 _SLICE_S = 0.03
 _WATCH_S = 1.0
 _IDLE_ROUNDS, _IDLE_WAIT_S = 100, 0.1
@@ -72,6 +72,10 @@ class Crew(Protocol):
         """The node sent us elsewhere for these keys."""
         ...
 
+    def has_passed(self, moment_ms: int) -> bool:
+        """Whether all that was announced until then, to any lane, was handed over."""
+        ...
+
     def is_gone(self, lane: Lane) -> bool:
         """The node has left, and is not to be waited for."""
         ...
@@ -89,7 +93,7 @@ class Lane:
     def __init__(self, node: Node, crew: Crew) -> None:
         self.node, self._crew = node, crew
         self.watermark_ms: int | None = None
-        self.connected = False
+        self.connected = self.was_connected = False
         self.error: BaseException | None = None
         self.done = False
         self._sweeps: list[Sweep] = []
@@ -102,6 +106,7 @@ class Lane:
         self._groups_read_at = self._groups_took_s = 0.0
         self._groups_wanted = False
         self._round_took_s = 0.0
+        self._heard_ms = 0
         self._leaving = False
         self._holds: list[tuple[Lane, int]] = []
         self._thread = threading.Thread(target=self._main, name=f"lane-{node.lane}", daemon=True)
@@ -109,6 +114,11 @@ class Lane:
     @property
     def name(self) -> str:
         return self.node.lane
+
+    @property
+    def label(self) -> str:
+        """For sentences: a server that stands alone has no name of its own."""
+        return self.name if self.node.host else self._crew.remote.address
 
     def start(self) -> None:
         self._thread.start()
@@ -182,7 +192,7 @@ class Lane:
                 try:
                     self._connect()
                     self._crew.came_back(self, lost_ms, reason)
-                    self.connected = True
+                    self.connected = self.was_connected = True
                     wait_s = _FIRST_WAIT_S
                     self._rounds()
                     return
@@ -304,6 +314,7 @@ class Lane:
                 self._signals.put_back(heard.keys)
                 raise
         self._holds = [(other, since) for other, since in self._holds if not other.has_passed(since)]
+        self._heard_ms = heard.moment_ms
         if not self._holds:
             self.watermark_ms = heard.moment_ms
         self._round_took_s = time.monotonic() - began
@@ -311,7 +322,7 @@ class Lane:
 
     def has_passed(self, moment_ms: int) -> bool:
         """Whether everything that it had taken over by then was read."""
-        return self.done or not self.connected or (self.watermark_ms or 0) > moment_ms
+        return self.done or not self.connected or self._heard_ms > moment_ms
 
     def _read(self, keys: dict[Changed, float], moment_ms: int) -> None:
         """moment_ms: that of the barrier, which is what the records say: what they have is no older."""
@@ -345,7 +356,9 @@ class Lane:
     def _records(self, db: int, keys: list[bytes]) -> tuple[list[Record], list[tuple[bytes, Refusal]]]:
         records: list[Record] = []
         refused: list[tuple[bytes, Refusal]] = []
-        for batch in batches_of(self._reader(db), self._crew.survey, keys, db=db, on_note=self._crew.monitor.note):
+        for batch in batches_of(
+            self._reader(db), self._crew.survey, keys, db=db, count=_EXCHANGE_KEYS, on_note=self._crew.monitor.note
+        ):
             records += batch.records
             refused += batch.refused
         return records, refused
@@ -404,7 +417,7 @@ class Lane:
     def _groups_are_due(self, seen: Seen) -> bool:
         if seen.unknown:
             self._crew.monitor.note(
-                f"{self.node.lane} does not tell INFO commandstats: streams are read again every {_UNCOUNTED_S:g} s,"
+                f"{self.label} does not tell INFO commandstats: streams are read again every {_UNCOUNTED_S:g} s,"
                 " and a flush or swap of databases shows only in the passes over all keys"
             )
         # Where groups change all the time, no more than a tenth of the time is spent on them.
@@ -430,7 +443,7 @@ class Lane:
         try:
             payload = self._side.ask("FUNCTION", "DUMP")
         except Refusal as refusal:
-            self._crew.monitor.note(f"functions of {self.name} could not be read: {refusal}")
+            self._crew.monitor.note(f"functions of {self.label} could not be read: {refusal}")
             return
         for volume in self._crew.volumes():
             volume.functions(payload, self.now_ms(), self.name)
@@ -457,11 +470,10 @@ class Lane:
             )
         before = sweep.keys
         # A proof may wait; what continuity waits for gets a third of the time at least.
-        done = sweep.step(_SLICE_S if sweep.kind == "proof" else max(_SLICE_S, self._round_took_s / 2))
+        slice_s = _SLICE_S if sweep.kind == "proof" else max(_SLICE_S, self._round_took_s / 2)
+        done = sweep.swept or sweep.step(slice_s)
         self._crew.monitor.copied(sweep.keys - before)
-        if done:
-            if sweep.suspects:
-                self._prove(sweep)
+        if done and (sweep.kind != "proof" or self._proved(sweep)):
             if self._signals:
                 self._round()
             else:
@@ -470,42 +482,40 @@ class Lane:
                 if sweep in self._sweeps:
                     self._sweeps.remove(sweep)
             self._crew.monitor.passed()
-        return True
+        return not (done and sweep.kind == "proof")
 
     def _refused(self, batch: ScanBatch, db: int) -> None:
         moved = self._sorted_out(db, batch.refused)
         if moved:
             self._crew.elsewhere(self, {(db, key): time.monotonic() for key in moved})
 
-    def _prove(self, sweep: Sweep) -> None:
-        """Look again at keys that a proof found otherwise: what no barrier explains was missed."""
-        missed: list[Record] = []
-        suspects = list(dict.fromkeys(sweep.suspects))
-        for at in range(0, len(suspects), _SUSPECTS_AT_ONCE):
-            some = suspects[at : at + _SUSPECTS_AT_ONCE]
-            missed += self._unexplained(sweep.volume, some)
-        if missed:
-            self._crew.missed(self, len(missed))
-            for volume in self._crew.volumes():
-                volume.changed(missed, f"{self.name}#reconcile")
+    def _proved(self, sweep: Sweep) -> bool:
+        """Look again at keys that a proof found otherwise: what no announcement explains was missed. True at the end.
 
-    def _unexplained(self, volume: Volume, suspects: list[tuple[int, bytes]]) -> Iterator[Record]:
-        self._round()
-        read: list[Record] = []
-        for db in {db for db, _ in suspects}:
-            keys = [key for at, key in suspects if at == db]
+        Some are read; once every lane has handed over all that was announced until then, a key that is not known as it
+        was read, and was not announced since the pass began, is one.
+        """
+        if sweep.read:
+            if not self._crew.has_passed(sweep.read_ms):
+                return False
+            missed = [one for one in sweep.read if not sweep.explains(one) and not _is_cache_of_count(one)]
+            sweep.read = []
+            if missed:
+                self._crew.missed(self, len(missed))
+                for volume in self._crew.volumes():
+                    volume.changed(missed, f"{self.name}{RECONCILE}")
+        some = sweep.take_suspects(_SUSPECTS_AT_ONCE)
+        for db in {db for db, _ in some}:
+            keys = [key for at, key in some if at == db]
             records, refused = self._records(db, keys)
             there = {record.key for record in records} | {key for key, _ in refused}
             now = self.now_ms()
-            read += [replace(record, captured_ms=now) for record in records]
-            read += [Record(int(Kind.TOMBSTONE), db, NO_EXPIRY, now, key, b"") for key in keys if key not in there]
-        assert self._signals is not None  # noqa: S101 - proofs are for announcements
-        heard = self._signals.heard()
-        self._signals.put_back(heard.keys)
-        announced = {key for _, key in heard.keys}
-        for record in read:
-            if record.key not in announced and not volume.is_known(record) and not _is_cache_of_count(record):
-                yield record
+            sweep.read += [replace(record, captured_ms=now) for record in records]
+            sweep.read += [
+                Record(int(Kind.TOMBSTONE), db, NO_EXPIRY, now, key, b"") for key in keys if key not in there
+            ]
+        sweep.read_ms = self.now_ms()
+        return not sweep.read
 
 
 def _is_cache_of_count(record: Record) -> bool:

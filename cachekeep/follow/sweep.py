@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Literal
 
 from msgspec.structs import replace
@@ -22,14 +23,18 @@ SweepKind = Literal["base", "gap", "proof"]
 
 
 class Sweep:
-    """reason: why it is needed, as a sentence. suspects: (database, key) that differ, of a proof."""
+    """swept: every key was read; what is left of a proof are its suspects."""
 
     def __init__(self, volume: Volume, kind: SweepKind, keys_per_s: int | None, count: int) -> None:
         self.volume, self.kind, self._count = volume, kind, count
         self._rate = keys_per_s
         self._due_at = time.monotonic()
         self._steps: Iterator[int] | None = None
-        self.suspects: list[tuple[int, bytes]] = []
+        self._suspects: dict[tuple[int, bytes], None] = {}
+        # Of a proof: suspects as they were read again, and when that was.
+        self.read: list[Record] = []
+        self.read_ms = 0
+        self.swept = False
         self.keys = 0
         self._pass = 0
 
@@ -61,7 +66,8 @@ class Sweep:
             try:
                 keys = next(self._steps)
             except StopIteration:
-                self.volume.end_pass()
+                self._end()
+                self.swept = True
                 return True
             self.keys += keys
             if self._rate is not None:
@@ -70,8 +76,21 @@ class Sweep:
 
     def give_up(self) -> None:
         """It will not come to its end."""
-        if self._steps is not None:
-            self._steps = None
+        self._end()
+
+    def take_suspects(self, number: int) -> list[tuple[int, bytes]]:
+        """(database, key) that differ from what the generation has, each once."""
+        some = list(islice(self._suspects, number))
+        for one in some:
+            del self._suspects[one]
+        return some
+
+    def explains(self, record: Record) -> bool:
+        """Whether the generation knows the key as it was read, or it was announced since the pass began."""
+        return self.volume.explains(record, self._pass)
+
+    def _end(self) -> None:
+        if self._steps is not None and not self.swept:
             self.volume.end_pass()
 
     def _run(
@@ -122,7 +141,7 @@ class Sweep:
                     there.update(key for key, _ in batch.refused)
                 absent = [key for key in keys if key not in there]
                 if self.kind == "proof":
-                    self.suspects += [(db, key) for key in absent]
+                    self._suspects.update(((db, key), None) for key in absent)
                 else:
                     self.volume.gone(db, absent, self._now_ms(survey), lane, self._pass)
                 yield len(keys)
@@ -138,4 +157,4 @@ class Sweep:
         now = self._now_ms(survey)
         records = [replace(record, captured_ms=now) for record in records]
         found = self.volume.found(db, records, lane, self._pass, suspect=self.kind == "proof")
-        self.suspects += [(db, key) for key in found]
+        self._suspects.update(((db, key), None) for key in found)

@@ -188,14 +188,20 @@ class Volume:
             self._flush_found()
             return written
 
-    def is_known(self, record: Record) -> bool:
-        """Whether the generation has the key as it is in this record, or cannot tell (its order of elements)."""
+    def explains(self, record: Record, pass_: int) -> bool:
+        """Whether the key is known as in this record (or nobody can tell, by the order of its elements), or was
+        announced since the pass began, so that it may have changed after it was read.
+        """
         with self._lock:
             before = self.index.known(record.db, [record.key]).get(record.key)
+            if before is None:
+                return record.kind == _TOMBSTONE
+            if _announced(before, pass_):
+                return True
             put = self._put_of(record, 0)
             if record.kind == _TOMBSTONE:
-                return before is None or bool(before.flags & ABSENT)
-            return _same(before, put) or bool(before and put.flags & before.flags & UNORDERED)
+                return bool(before.flags & ABSENT)
+            return _same(before, put) or bool(put.flags & before.flags & UNORDERED)
 
     # Segments
 

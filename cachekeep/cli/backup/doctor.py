@@ -1,8 +1,12 @@
-"""`cachekeep backup doctor`: what an endpoint allows, and what a copy of it would do."""
+"""`cachekeep backup doctor`: what an endpoint allows, how it would be copied, and how it would be followed."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from cachekeep import backups
 from cachekeep.backup.copy import CopyOptions, choose
@@ -11,6 +15,10 @@ from cachekeep.cli.backup import options
 from cachekeep.cli.backup.outcome import told
 from cachekeep.cli.backup.page import print_page
 from cachekeep.cli.console import console, in_bytes
+from cachekeep.domain.remote import RemoteError, RemoteFault, ScratchEngines
+from cachekeep.follow.choose import Rung, ladder
+from cachekeep.follow.choose import choose as choose_follow
+from cachekeep.follow.types import Choice, FollowOptions
 
 _WITHOUT = {
     Ability.DUMP: "no copy by SCAN is possible",
@@ -39,19 +47,65 @@ def doctor(
     timeout_s: options.TimeoutS = 30.0,
     as_json: options.Json = False,
 ) -> None:
-    """Say what SOURCE is and allows, and how it would be copied and why. Reads and writes no key."""
+    """Say what SOURCE is and allows, how it would be copied and followed, and why. Reads and writes no key."""
     with told():
         access = options.access_of(user, password_file, ca, cert, cert_key, insecure)
-        seen = options.endpoint_of("SOURCE", source, timeout_s, access).survey
-        method, why = choose(seen, CopyOptions(), backups.scratch())
+        found, scratch = options.endpoint_of("SOURCE", source, timeout_s, access), backups.scratch()
+        seen = found.survey
+        method, why = choose(seen, CopyOptions(), scratch)
+        rungs = ladder(found.remote, seen, scratch)
+        chosen = _chosen(found, scratch)
     if as_json:
-        print_page({"survey": seen, "method": method, "why": why})
+        print_page({"survey": seen, "method": method, "why": why, "follow": _page(rungs, chosen)})
         return
-    _show(seen, method, why)
-
-
-def _show(seen: Survey, method: str, why: str) -> None:
     out = console()
+    _show(out, seen, method, why)
+    _show_follow(out, rungs, chosen)
+
+
+def _chosen(found: backups.Endpoint, scratch: ScratchEngines) -> Choice | str:
+    """How it would be followed, or a sentence why it cannot be. Raises RemoteError when the source went away."""
+    try:
+        return choose_follow(found.remote, found.survey, FollowOptions(), scratch)
+    except RemoteError as error:
+        if error.fault is not RemoteFault.DENIED:
+            raise
+        return error.what
+
+
+def _possible(rung: Rung) -> str:
+    if rung.reason is not None:
+        return "no"
+    return "yes" if rung.certain else "unproved"
+
+
+def _page(rungs: list[Rung], chosen: Choice | str) -> dict[str, Any]:
+    ladder_of = [{"method": rung.method, "possible": _possible(rung), "reason": rung.reason} for rung in rungs]
+    if isinstance(chosen, str):
+        return {"ladder": ladder_of, "method": None, "why": chosen, "limits": []}
+    return {"ladder": ladder_of, "method": chosen.method, "why": chosen.why, "limits": chosen.limits}
+
+
+def _show_follow(out: Console, rungs: list[Rung], chosen: Choice | str) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in ("run --follow by", "possible", "why not"):
+        table.add_column(column)
+    for rung in rungs:
+        possible, why_not = _possible(rung), rung.reason or ""
+        if possible == "unproved":
+            why_not = "whether every change is announced is proved by passes over all keys only"
+        table.add_row(rung.method, Text(possible, style="green" if possible == "yes" else "yellow"), Text(why_not))
+    out.print()
+    out.print(table)
+    if isinstance(chosen, str):
+        out.print(chosen, style="yellow", markup=False, soft_wrap=True)
+        return
+    out.print(Text.assemble("--follow takes ", (chosen.method, "bold"), f": {chosen.why}"), soft_wrap=True)
+    for limit in chosen.limits:
+        out.print(f"  limit: {limit}", markup=False, soft_wrap=True)
+
+
+def _show(out: Console, seen: Survey, method: str, why: str) -> None:
     out.print(f"[bold]{seen.name}[/bold]  {seen.server}, {seen.mode}, {seen.role}", soft_wrap=True)
     sizes = ", ".join(f"db{number} {size.keys:,}" for number, size in sorted(seen.databases.items())) or "no keys"
     out.print(f"  {seen.keys:,} keys ({sizes}), {in_bytes(seen.used_bytes)}", soft_wrap=True)

@@ -41,7 +41,10 @@ def told() -> Iterator[None]:
 
 @contextmanager
 def stoppable() -> Iterator[threading.Event]:
-    """The first SIGINT or SIGTERM asks for an orderly end, the second ends at once."""
+    """The first SIGINT, SIGTERM or SIGHUP asks for an orderly end, the second ends at once.
+
+    Where SIGHUP is ignored (nohup) it stays so.
+    """
     stop = threading.Event()
 
     def ask(number: int, _: FrameType | None) -> None:
@@ -49,7 +52,10 @@ def stoppable() -> Iterator[threading.Event]:
             os._exit(128 + number)
         stop.set()
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    heeded = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        heeded.append(signal.SIGHUP)
+    before = {number: signal.signal(number, ask) for number in heeded}
     try:
         yield stop
     finally:
