@@ -13,6 +13,7 @@ where and what to do.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import NamedTuple
 from cachekeep.backup.catalog import CatalogError, CatalogFault, Generation, Repository, Status
 from cachekeep.backup.copy_types import Stopped
 from cachekeep.backup.expire import KeepError
+from cachekeep.backup.moments import MomentError, find, last_moment_ms, moment_of, skew_ms
 from cachekeep.backup.survey import survey
 from cachekeep.backup.survey_types import Survey
 from cachekeep.backup.walk import Halted
@@ -38,16 +40,18 @@ from cachekeep.remote.secret import password_from_file
 from cachekeep.remote.url import UrlError
 
 ERRORS = (RemoteError, Refusal, CatalogError, BlobError, ScratchError, SealError, SegmentError, DumpError)
-MISUSES = (UrlError, KeepError)
+MISUSES = (UrlError, KeepError, MomentError)
 STOPS = (Stopped, Halted)
 __all__ = [
     "ERRORS",
     "MISUSES",
     "STOPS",
     "Access",
+    "Chosen",
     "Endpoint",
     "Place",
     "UrlError",
+    "chosen",
     "endpoint",
     "generation",
     "password_from_file",
@@ -118,6 +122,13 @@ def endpoint(url: str, access: Access | None = None, *, timeout_s: float = 30.0)
     return Endpoint(remote, survey(remote), remote.db, remote.has_password_in_url)
 
 
+class Chosen(NamedTuple):
+    """A generation by its whole name, and the moment to read it at, by its source's clock; None: its last one."""
+
+    name: str
+    at_ms: int | None
+
+
 def blobs(place: Place) -> BlobStore:
     """The store that `dest` names: a folder, or `s3://bucket/prefix`. Raises BlobError, UrlError."""
     if place.dest.startswith(_S3):
@@ -143,19 +154,36 @@ def repository(place: Place | str, *, create: bool = False, rescue: bool = False
 
 
 def generation(opened: Repository, wanted: str | None = None, among: Collection[Status] = ()) -> Generation:
-    """The one whose name begins so; else the newest of these states; else the newest complete one, or with gaps.
+    """The one whose name begins so; else the newest of these states; else the good one that knows the latest moment.
 
-    Raises CatalogError: there is none, or several begin so.
+    Good is one that is complete, and one that was followed and covers a moment; where there is none, the newest with
+    gaps. Raises CatalogError: there is none, or several begin so; BlobError.
     """
     every = opened.generations()
     if wanted:
         return _named(every, wanted)
-    for states in (among,) if among else ((Status.COMPLETE,), (Status.GAPS,)):
-        if found := [one for one in every if one.status in states]:
-            return found[-1]
+    if not among:
+        known = [(moment, one.name, one) for one in every if (moment := _knows_until_ms(opened, one)) is not None]
+        if known:
+            return max(known, key=lambda row: row[:2])[2]
+    if found := [one for one in every if one.status in (among or (Status.GAPS,))]:
+        return found[-1]
     others = ", ".join(f"{one.name} ({one.status.value})" for one in every[-3:])
     what = f"no finished backup is here, only {others}" if every else "no backup is here yet"
     raise CatalogError(CatalogFault.ABSENT, what, "make one with `backup run`, or name one by its ID")
+
+
+def chosen(
+    opened: Repository, wanted: str | None = None, at: str | None = None, among: Collection[Status] = ()
+) -> Chosen:
+    """The generation, and the moment, that a user named. wanted, among: as of `generation`. at: `5m ago` and the like.
+
+    Raises MomentError; CatalogError, for a moment in a gap with the nearest ones that are restorable; BlobError.
+    """
+    if at is None:
+        return Chosen(generation(opened, wanted, among).name, None)
+    moment = moment_of(at, time.time_ns() // 1_000_000)
+    return Chosen(*find(opened, moment, generation(opened, wanted).name if wanted else None))
 
 
 def secret_of(passphrase_file: Path | None, key_file: Path | None) -> Secret | None:
@@ -182,6 +210,15 @@ def read_secret(path: Path) -> bytes:
 def scratch() -> LocalScratch:
     """The engines of this machine, to load a copy into."""
     return LocalScratch(MachineCatalogue(), open_socket)
+
+
+def _knows_until_ms(opened: Repository, one: Generation) -> int | None:
+    """The latest moment that a good generation can be restored to, by this machine's clock."""
+    if one.status in (Status.COMPLETE, Status.OPEN, Status.GAPS) and one.head and one.head.options.get("follow"):
+        last_ms = last_moment_ms(opened, one)
+        if last_ms is not None:
+            return last_ms - skew_ms(one.head)
+    return one.end.ended_ms if one.end and one.status is Status.COMPLETE else None
 
 
 def _named(every: Sequence[Generation], wanted: str) -> Generation:

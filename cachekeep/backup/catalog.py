@@ -163,7 +163,7 @@ class Repository:
 
     def generations(self) -> list[Generation]:
         """All, oldest first."""
-        return [summary(self.blobs, name, objects) for name, objects in sorted(generations_in(self.blobs).items())]
+        return [self._summary(name, objects) for name, objects in sorted(generations_in(self.blobs).items())]
 
     def generation(self, name: str) -> Generation:
         """One. Raises CatalogError(ABSENT)."""
@@ -172,7 +172,14 @@ class Repository:
             raise CatalogError(
                 CatalogFault.ABSENT, f"there is no backup {name!r}", "`backup list` shows those there are"
             )
-        return summary(self.blobs, name, objects)
+        return self._summary(name, objects)
+
+    def _summary(self, name: str, objects: Objects) -> Generation:
+        """A listing made while somebody writes may have a later object and lack an earlier one: look twice."""
+        found = summary(self.blobs, name, objects)
+        if found.status is Status.DAMAGED and not objects.end:
+            found = summary(self.blobs, name, Objects.of(_relative(self.blobs, name)))
+        return found
 
     def remove(self, name: str) -> None:
         """Delete a generation, newest objects first: interrupted anywhere, what is left is an unfinished one."""

@@ -10,13 +10,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cachekeep.backup.compare import Judge, Verdict, tolerance_of
 from cachekeep.backup.contents import Contents
 from cachekeep.backup.extras import databases_at, extras, present
 from cachekeep.backup.functions import functions_at, libraries
 from cachekeep.backup.ledger import Ledger
+from cachekeep.backup.moments import TOLD_SKEW_MS, by_clock_of
 from cachekeep.backup.progress import OnProgress, Progress, unheard
 from cachekeep.backup.routing import PATIENCE_S, Routes
 from cachekeep.backup.survey_types import Ability, Survey
@@ -60,7 +61,8 @@ class DiffCounts:
 class DiffReport:
     """named: (database, key, what), at most NAMED_LIMIT; counts are whole. functions: same, different or unknown.
 
-    left_unread: keys that the left side, an endpoint, refused to show, per reason.
+    left_unread: keys that the left side, an endpoint, refused to show, per reason. clock_shift_ms: the right side's
+    clock is so far ahead of the left one's; expiries were compared with that taken off, to a second.
     """
 
     databases: dict[int, DiffCounts]
@@ -68,6 +70,7 @@ class DiffReport:
     functions: str
     left_unread: dict[str, int]
     seconds: float
+    clock_shift_ms: int = 0
 
     @property
     def differences(self) -> int:
@@ -108,13 +111,16 @@ def diff(
         if not right_survey.can(Ability.DUMP):
             what = f"{right.name} does not allow DUMP: {right_survey.denied[Ability.DUMP]}"
             raise RemoteError(RemoteFault.DENIED, what, "allow it to this user")
-        tolerance = tolerance_of(right_survey) if expiry_tolerance_ms is None else expiry_tolerance_ms
+        left, shift_ms = by_clock_of(routes, left)
+        tolerance = expiry_tolerance_ms
+        if tolerance is None:
+            tolerance = TOLD_SKEW_MS if shift_ms else tolerance_of(right_survey)
         work = _Work(left, routes, tolerance)
         work.compare(databases, match, progress)
         work.find_extras(databases, match, progress)
         whole = databases is None and match is None
         functions = _functions(left, routes) if whole else "unknown"
-        return work.report(functions, time.monotonic() - began)
+        return replace(work.report(functions, time.monotonic() - began), clock_shift_ms=shift_ms)
     finally:
         routes.close()
 

@@ -17,6 +17,7 @@ from cachekeep.backup.contents import Contents
 from cachekeep.backup.extras import Vitals, databases_at, delete, extras, processes_at
 from cachekeep.backup.functions import restore_functions
 from cachekeep.backup.ledger import Ledger
+from cachekeep.backup.moments import TOLD_SKEW_MS, by_clock_of
 from cachekeep.backup.outcomes import FIRST_REASON, Outcome, Reasons
 from cachekeep.backup.progress import OnProgress, Progress, unheard
 from cachekeep.backup.routing import PATIENCE_S, Place, Routes
@@ -70,6 +71,7 @@ class RestoreReport:
     lost: why the target may not be as the backup says all the same, as a sentence.
 
     functions: `none`, `kept`, `written` or `refused: why`; `none` too where only some databases or keys were asked for.
+    clock_shift_ms: expiries were moved by so much: the target's clock is so far ahead of the source's at its capture.
     """
 
     databases: dict[int, Counts]
@@ -78,6 +80,7 @@ class RestoreReport:
     dry_run: bool
     seconds: float
     lost: str | None = None
+    clock_shift_ms: int = 0
 
     @property
     def refused_keys(self) -> int:
@@ -108,8 +111,9 @@ def restore(
     """
     options, began = options or RestoreOptions(), time.monotonic()
     routes = Routes(target, survey, patience_s=options.patience_s, stop=stop)
-    work = _Work(contents, routes, options)
     try:
+        contents, shift_ms = by_clock_of(routes, contents)
+        work = _Work(contents, routes, options, shift_ms)
         work.refuse_in_advance()
         before = _processes_before(routes)
         work.write(progress)
@@ -134,8 +138,8 @@ def restore(
 class _Work:
     """One restore."""
 
-    def __init__(self, contents: Contents, routes: Routes, options: RestoreOptions) -> None:
-        self._contents, self._routes, self._options = contents, routes, options
+    def __init__(self, contents: Contents, routes: Routes, options: RestoreOptions, shift_ms: int) -> None:
+        self._contents, self._routes, self._options, self._shift_ms = contents, routes, options, shift_ms
         self._reasons, self._ledgers = Reasons(), dict[int, Ledger]()
         self._named: dict[tuple[int, bytes], str] = {}
         self._deleted: Counter[int] = Counter()
@@ -245,7 +249,7 @@ class _Work:
             if missing := self._misplaced[db]:
                 counts.refused[self._why_misplaced(db)] = missing
         named = tuple((db, key, why) for (db, key), why in self._named.items())
-        return RestoreReport(databases, functions, named, self._options.dry_run, seconds, lost)
+        return RestoreReport(databases, functions, named, self._options.dry_run, seconds, lost, self._shift_ms)
 
     def _done(self, db: int, records: list[Record], outcomes: bytes, words: dict[int, str]) -> None:
         ledger = self._ledgers.get(db)
@@ -295,7 +299,10 @@ class _Work:
 
     def _tolerance_ms(self) -> int:
         chosen = self._options.expiry_tolerance_ms
-        return tolerance_of(self._routes.survey) if chosen is None else chosen
+        if chosen is None:
+            # The distance of clocks is measured anew each time.
+            return TOLD_SKEW_MS if self._shift_ms else tolerance_of(self._routes.survey)
+        return chosen
 
 
 def _processes_before(routes: Routes) -> Mapping[Place, Vitals]:

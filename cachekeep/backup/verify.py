@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from cachekeep.backup.catalog import Repository, Status
 from cachekeep.backup.catalog_chain import Finding, Place, verify_chain
 from cachekeep.backup.contents import GenerationContents, open_generation
+from cachekeep.backup.coverage import contradictions, unexplained
 from cachekeep.backup.diff import DiffReport, diff
 from cachekeep.backup.keyspace import KeyspaceRow, keyspace_rows
+from cachekeep.backup.moments import Coverage, coverage_of
 from cachekeep.backup.progress import OnProgress, Progress, unheard
 from cachekeep.backup.restore import RestoreReport, restore
 from cachekeep.backup.shifted import Shifted
@@ -50,6 +52,8 @@ class VerifyReport:
     """findings: what is wrong with the files. notes: sentences. against: the living endpoint compared with the backup.
 
     A difference from a living endpoint may be a change since the copy: nothing on the endpoint tells which.
+    at_ms: the moment that was judged, by the source's clock: the one asked for, or the last one that is covered; None
+    where no moment is.
     """
 
     generation: str
@@ -60,6 +64,7 @@ class VerifyReport:
     against: DiffReport | None
     notes: tuple[str, ...]
     seconds: float
+    at_ms: int | None = None
 
     @property
     def intact(self) -> bool:
@@ -68,23 +73,29 @@ class VerifyReport:
 
     @property
     def proved(self) -> bool:
-        """Everything that was asked for, and the backup knows of no gap."""
+        """Everything that was asked for, and the backup knows of no gap; of one that was followed, of its moment."""
         deep = self.deep is None or self.deep.proved
         against = self.against is None or not self.against.differs
-        return self.intact and self.status is Status.COMPLETE and deep and against
+        whole = self.status is Status.COMPLETE or (self.status is not Status.DAMAGED and self.at_ms is not None)
+        return self.intact and whole and deep and against
 
 
 def verify(
     repository: Repository,
     name: str,
     *,
+    at_ms: int | None = None,
     against: tuple[Remote, Survey] | None = None,
     deep: bool = False,
     scratch: ScratchEngines,
     progress: OnProgress = unheard,
     stop: threading.Event | None = None,
 ) -> VerifyReport:
-    """Raises CatalogError(ABSENT), BlobError, RemoteError; ScratchError when no engine will do for `deep`; Halted."""
+    """at_ms: the moment that `deep` and `against` look at, by the source's clock; None: the last one that is covered.
+
+    Raises CatalogError(ABSENT; STATE for a moment that is not covered), BlobError, RemoteError; ScratchError when no
+    engine will do for `deep`; Halted.
+    """
     began, read = time.monotonic(), 0
 
     def tell(place: Place) -> None:
@@ -94,13 +105,18 @@ def verify(
 
     findings = tuple(verify_chain(repository, name, progress=tell))
     generation = repository.generation(name)
-    notes: list[str] = []
+    if findings and not generation.objects.end:  # while it is written, a listing may be of no single moment
+        findings = tuple(verify_chain(repository, name, progress=tell))
+    covered = coverage_of(repository, generation)
+    findings += tuple(_false_claims(covered))
+    notes = _notes_on(covered)
     loaded: DeepReport | None = None
     compared: DiffReport | None = None
     if findings and (deep or against):
         notes.append("it is damaged, so what is still whole of it was neither loaded nor compared")
     elif deep or against:
-        with open_generation(repository, name, scratch, unfinished=True) as contents:
+        with open_generation(repository, name, scratch, unfinished=True, at_ms=at_ms) as contents:
+            at_ms = contents.at_ms
             if deep:
                 loaded = _deep(contents, scratch, progress, stop)
             if against:
@@ -109,7 +125,22 @@ def verify(
     keys = _keys(loaded, compared)
     rows = keyspace_rows(generation, keys)
     seconds = time.monotonic() - began
-    return VerifyReport(name, generation.status, findings, rows, loaded, compared, tuple(notes), seconds)
+    judged_ms = covered.latest_ms if at_ms is None else at_ms
+    return VerifyReport(name, generation.status, findings, rows, loaded, compared, tuple(notes), seconds, judged_ms)
+
+
+def _false_claims(covered: Coverage) -> Iterator[Finding]:
+    """What the entries say that they cover, held against each other and against the log."""
+    name, entries = covered.generation.name, covered.entries
+    for number, what in contradictions(entries, covered.noted):
+        yield Finding(name, what, number, None if number is None else entries[number - 1].segment)
+
+
+def _notes_on(covered: Coverage) -> list[str]:
+    notes = [] if covered.method == "poll" else unexplained(covered.gaps)
+    if covered.generation.status is Status.OPEN and not covered.stretches:
+        notes.append("it is open and covers no moment yet: its copy is not whole")
+    return notes
 
 
 def _deep(

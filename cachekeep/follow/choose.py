@@ -28,7 +28,9 @@ _GROUPS = (
 _LIMITS: dict[FollowMethod, tuple[str, ...]] = {
     "psync": (
         "a moment is when a change came here; what the source did before it sent it is not seen",
-        "the source keeps at most client-output-buffer-limit replica for us, then a new copy begins",
+        "the source keeps at most client-output-buffer-limit replica for us, and repl-backlog-size while we are away;"
+        " then a new copy begins",
+        "min-replicas-to-write of the source counts us as a replica some of the time, WAIT never does",
     ),
     "tracking": (
         "a key is read some milliseconds after it changed, so a value that lived shorter may be missing in between",

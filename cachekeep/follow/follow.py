@@ -18,6 +18,7 @@ from cachekeep.domain.remote import Refusal, Remote, RemoteError, RemoteFault, S
 from cachekeep.follow.choose import Rung, choose, ladder
 from cachekeep.follow.key_follow import KeyFollow
 from cachekeep.follow.monitor import Monitor
+from cachekeep.follow.psync_follow import follow_by_psync
 from cachekeep.follow.replica import replica_of
 from cachekeep.follow.types import Choice, FollowOptions, FollowReport, FollowStatus, OnChoice, OnNews, OnStatus
 
@@ -81,8 +82,6 @@ def _by_psync(
     on_news: OnNews,
     stop: threading.Event,
 ) -> FollowReport:
-    from cachekeep.follow.psync_follow import follow_by_psync
-
     monitor, ended = Monitor("psync", on_news), threading.Event()
 
     def show() -> None:

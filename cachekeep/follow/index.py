@@ -24,7 +24,8 @@ _FOOTER_BYTES = 10  # version and checksum of DUMP
 _STREAMS = frozenset((15, 19, 21))
 # Whose order of elements depends on the process: hash tables.
 _UNORDERED = frozenset((2, 4, 22, 25))
-STREAM, CHANGED, ABSENT, SIGNALLED, UNORDERED = 1, 2, 4, 8, 16
+# CHANGED: the last record is a change; FOUND: one that a pass wrote. SIGNALLED: it was announced.
+STREAM, CHANGED, ABSENT, SIGNALLED, UNORDERED, FOUND = 1, 2, 4, 8, 16, 32
 _TABLE = """
 CREATE TABLE state (
   db INTEGER NOT NULL, key BLOB NOT NULL, slot INTEGER NOT NULL, digest INTEGER, flags INTEGER NOT NULL,

@@ -48,6 +48,9 @@ class _Book:
     until_ms: int | None = None
     gap: _Gap | None = None
     began: float = field(default_factory=time.monotonic)
+    # Of polling: since when the pass goes on (None: it has ended), and when the next one begins.
+    pass_began: float | None = field(default_factory=time.monotonic)
+    next_pass: float = 0.0
 
 
 class KeyFollow:
@@ -135,9 +138,16 @@ class KeyFollow:
         self.monitor.missed(keys)
         reason = f"{keys} changes were never announced; a pass over all keys found them"
         self.monitor.news(f"{lane.label}: {reason}")
-        for book in self._all_books():
-            since = self._proved_ms if self._proved_ms is not None else book.since_ms
-            self._open_gap(book, since, reason, lane.name)
+        with self._lock:
+            for book in self._books:
+                if book.since_ms is not None and book.until_ms is not None:
+                    # Entries have claimed it already: what was not true of that is said in the log.
+                    start = max(book.since_ms, self._proved_ms or 0)
+                    fields = {"start_ms": start, "end_ms": book.until_ms, "reason": reason, "lane": lane.name}
+                    book.volume.chapter.journal.event("doubt", **fields)
+                    if book is self._books[0]:
+                        self.monitor.gap(FollowGap(start, book.until_ms, reason, lane.name))
+                self._open_gap(book, None, reason, lane.name)
 
     def elsewhere(self, lane: Lane, keys: dict[Changed, float]) -> None:
         """Hand them to the lane that has their slots now; until it has read them nothing more is covered."""
@@ -217,7 +227,8 @@ class KeyFollow:
     def _volume(self, chapter: Chapter) -> Volume:
         exact = self.survey.can(Ability.PEXPIRETIME) or self.survey.can(Ability.SCRIPTS)
         lag_s = self.options.max_lag_s
-        return Volume(chapter, self.monitor, lag_s, cluster=self.survey.mode == "cluster", exact=exact)
+        cluster = self.survey.mode == "cluster"
+        return Volume(chapter, self.monitor, lag_s, self.options.heartbeat_s, cluster=cluster, exact=exact)
 
     def _add_lane(self, node: Node) -> Lane:
         lane = Lane(node, self)
@@ -284,20 +295,35 @@ class KeyFollow:
                         continue
                     self._continuous(book, until)
                 if book.until_ms is None or until > book.until_ms:
-                    book.until_ms = until
+                    first, book.until_ms = book.until_ms is None, until
                     book.volume.cover(book.since_ms or until, until)
+                    if first:  # soon durable: whoever waits for continuity need not wait for more changes
+                        book.volume.roll()
 
     def _claim_point(self, book: _Book, until: int) -> None:
-        """Every lane has ended its pass: the moment can be restored, and the next pass begins."""
+        """The end of a pass of every lane can be restored. The next pass leaves the source time to breathe."""
+        now = time.monotonic()
+        if book.pass_began is None:
+            if now >= book.next_pass:
+                book.pass_began = now
+                for lane in self._all_lanes():
+                    lane.sweep(book.volume, "gap")
+            return
+        took_s = now - book.pass_began
         with self._lock:
+            before = book.until_ms
             if book.since_ms is None:
                 self._continuous(book, until)
+                self.monitor.news(
+                    f"a pass takes {took_s:.1f} s; moments that can be restored lie so far apart at least"
+                )
             book.until_ms = until
             book.volume.cover(until, until)
             book.volume.roll()
             book.volume.forget_cover()
-        for lane in self._all_lanes():
-            lane.sweep(book.volume, "gap")
+        self.monitor.lag(until - before if before is not None else took_s * 1000)
+        book.next_pass = max(book.pass_began + self.options.max_lag_s, now + took_s / 2)
+        book.pass_began = None
 
     def _continuous(self, book: _Book, since_ms: int) -> None:
         """Every key was read since continuity was lost, and every change since then was heard of."""
@@ -313,7 +339,7 @@ class KeyFollow:
             self.monitor.news(
                 f"continuity is proved again after {(since_ms - gap.since_ms) / 1000:.1f} s: {gap.reason}"
             )
-        elif first:
+        elif first and self.method != "poll":
             self.monitor.news("every key was read; from now on any moment can be restored")
         book.volume.roll()
 
@@ -324,6 +350,7 @@ class KeyFollow:
                 start = covered if since_ms is None else min(since_ms, covered)
                 book.gap = _Gap(max(start, 0), reason, lane)
                 book.since_ms = book.until_ms = None
+                book.pass_began = time.monotonic()
                 self.monitor.news(f"continuity is lost: {reason}")
                 book.volume.uncover(start if start < covered else None)
             elif book.gap is not None and since_ms is not None:
@@ -371,6 +398,7 @@ class KeyFollow:
             last = book.volume.last_covered_ms
             with self._lock:
                 book.since_ms = book.until_ms = None
+                book.pass_began = time.monotonic()
                 if last is not None and book.gap is None:
                     book.gap = _Gap(last, f"the backup's place took nothing: {error}", None)
         with self._store:

@@ -423,7 +423,10 @@ class Lane:
         # Where groups change all the time, no more than a tenth of the time is spent on them.
         wait_s = max(_UNCOUNTED_S if seen.unknown else 0.0, 10 * self._groups_took_s)
         self._groups_wanted = self._groups_wanted or seen.streams or seen.unknown
-        return self._groups_wanted and time.monotonic() - self._groups_read_at >= wait_s
+        with self._lock:
+            # What a pass will find is not to be told as announced.
+            waits = any(one.kind != "proof" for one in self._sweeps)
+        return self._groups_wanted and not waits and time.monotonic() - self._groups_read_at >= wait_s
 
     def _read_streams(self) -> None:
         began = time.monotonic()

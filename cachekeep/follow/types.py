@@ -15,10 +15,12 @@ FollowMethod = Literal["psync", "tracking", "keyspace", "poll"]
 
 @dataclass(frozen=True)
 class FollowOptions:
-    """max_lag_s: changes are durable in the backup after so long at most, while the source keeps up.
+    """max_lag_s: changes are durable in the backup after so long at most, while the source keeps up; with polling, a
+    pass begins so often at most.
 
     reconcile_s: a pass over all keys that proves that nothing was missed begins so often (0: none), at most
-    reconcile_keys_per_s fast. rollover_s: a new generation begins so often (0: never). queue_keys: so many changed keys
+    reconcile_keys_per_s fast. rollover_s: a new generation begins so often (0: never). heartbeat_s: on
+    an idle source an entry says so often that nothing changed. queue_keys: so many changed keys
     may wait to be read; more, and a gap is noted. patience_s: how long a source that is gone is waited for each time.
     from_replica: read a replica instead of the primary. resume: go on with the newest open generation of the source.
     """
@@ -29,6 +31,7 @@ class FollowOptions:
     reconcile_keys_per_s: int | None = 5000
     max_keys_per_s: int | None = None
     rollover_s: float = 86_400.0
+    heartbeat_s: float = 30.0
     queue_keys: int = 500_000
     patience_s: float = 3600.0
     count: int = 100

@@ -23,6 +23,7 @@ from cachekeep.follow.chapter import Chapter
 from cachekeep.follow.index import (
     ABSENT,
     CHANGED,
+    FOUND,
     SIGNALLED,
     UNORDERED,
     Index,
@@ -35,7 +36,6 @@ from cachekeep.follow.monitor import Monitor
 from cachekeep.follow.sink import Closing, Sink
 
 _SEGMENT_BYTES = 64 << 20
-_HEARTBEAT_S = 30.0
 _FOUND_S, _FOUND_KEYS, _FOUND_BYTES = 1.0, 5000, 8 << 20
 RECONCILE = "#reconcile"
 _TOMBSTONE, _FLUSHED, _FUNCTIONS = int(Kind.TOMBSTONE), int(Kind.FLUSHED), int(Kind.FUNCTIONS)
@@ -44,8 +44,17 @@ _TOMBSTONE, _FLUSHED, _FUNCTIONS = int(Kind.TOMBSTONE), int(Kind.FLUSHED), int(K
 class Volume:
     """base_done: every key was read once. passing: passes that go on. `close` ends it; the generation stays open."""
 
-    def __init__(self, chapter: Chapter, monitor: Monitor, max_lag_s: float, *, cluster: bool, exact: bool) -> None:
-        self.chapter, self._monitor, self._max_lag_s = chapter, monitor, max_lag_s
+    def __init__(
+        self,
+        chapter: Chapter,
+        monitor: Monitor,
+        max_lag_s: float,
+        heartbeat_s: float,
+        *,
+        cluster: bool,
+        exact: bool,
+    ) -> None:
+        self.chapter, self._monitor, self._max_lag_s, self._heartbeat_s = chapter, monitor, max_lag_s, heartbeat_s
         self._cluster, self._exact = cluster, exact
         self.index = Index()
         self.base_done = False
@@ -109,7 +118,8 @@ class Volume:
                         if before is not None or self.passing:
                             puts.append(put)
                         continue
-                    if before is not None and _same(before, put):
+                    # What a pass wrote is written again: the two have to be told apart.
+                    if before is not None and _same(before, put) and not before.flags & FOUND:
                         puts.append(put._replace(flags=before.flags | SIGNALLED))
                         continue
                     written.append(record)
@@ -168,7 +178,7 @@ class Volume:
                     base.append(record)
                     puts.append(put)
                 else:
-                    self._hold(record, put._replace(flags=put.flags | CHANGED), lane)
+                    self._hold(record, put._replace(flags=put.flags | CHANGED | FOUND), lane)
             self.index.seen(db, same, self._pass)
             if base:
                 self._base(lane, db).add(base)
@@ -243,7 +253,7 @@ class Volume:
             open_s = time.monotonic() - self._closed_at
             if self._sink.lane is not None or self._found:
                 return open_s >= self._max_lag_s or self._sink.bytes >= _SEGMENT_BYTES
-            return open_s >= _HEARTBEAT_S
+            return open_s >= self._heartbeat_s
 
     def roll(self, covers: tuple[int, int] | None = None) -> None:
         """Close the open segment, with what is covered by now. Raises what the store raised."""

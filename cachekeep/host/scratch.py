@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from cachekeep.domain.engine import Engine, EngineInstall
 from cachekeep.domain.remote import Remote, RemoteError, RemoteFault, ScratchError
 from cachekeep.host.config_file import directive
 from cachekeep.host.engine_log import reason_of_end
+from cachekeep.host.scratch_aof import AOF_FOLDER, AOF_NAME, refusal_in, write_aof
 
 RDB_FILE = "dump.rdb"
 # The last RDB version that Redis and Valkey share; above it each goes its own way.
@@ -69,16 +70,31 @@ class LocalScratch:
                 yield remote
 
     @contextmanager
+    def replayed(
+        self, rdb: Iterable[bytes], commands: Iterable[bytes], install: EngineInstall, databases: int
+    ) -> Iterator[Remote]:
+        """See the port. What iterating rdb and commands raises comes through."""
+        with _rooms(self._folder) as rooms:
+            settings = write_aof(rdb, commands, install, rooms.folder, _write)
+            with self._running(install, databases, rooms, settings) as remote:
+                if refusal := refusal_in(rooms.log.read_text("utf-8", "replace")):
+                    what = f"{install} did not carry out a command of the replication stream ({refusal[:300]})"
+                    raise ScratchError(f"{what}; load it with the version that wrote it")
+                yield remote
+
+    @contextmanager
     def empty(self, install: EngineInstall, databases: int) -> Iterator[Remote]:
         with _rooms(self._folder) as rooms, self._running(install, databases, rooms) as remote:
             yield remote
 
     @contextmanager
-    def _running(self, install: EngineInstall, databases: int, rooms: _Rooms) -> Iterator[Remote]:
+    def _running(
+        self, install: EngineInstall, databases: int, rooms: _Rooms, settings: Mapping[str, str] = {}
+    ) -> Iterator[Remote]:
         if not install.engine.speaks_resp:
             raise ScratchError(f"{install} loads no RDB file; install Valkey or Redis")
         try:
-            keeper = _start(install, databases, rooms)
+            keeper = _start(install, databases, rooms, settings)
         except (OSError, ValueError) as error:
             raise ScratchError(f"{install} cannot be started in {rooms.folder}: {error}; check that folder") from None
         try:
@@ -161,7 +177,7 @@ def _no_space(error: OSError, folder: Path, written: int) -> ScratchError:
     return ScratchError(f"{what}; make room there, or set TMPDIR to another folder")
 
 
-def _start(install: EngineInstall, databases: int, rooms: _Rooms) -> subprocess.Popen[bytes]:
+def _start(install: EngineInstall, databases: int, rooms: _Rooms, more: Mapping[str, str]) -> subprocess.Popen[bytes]:
     settings = {
         "port": "0",
         "unixsocket": str(rooms.socket),
@@ -178,6 +194,7 @@ def _start(install: EngineInstall, databases: int, rooms: _Rooms) -> subprocess.
         "always-show-logo": "no",
         # What is read here goes to other servers, by DUMP: nothing is to wait for a disk.
         "stop-writes-on-bgsave-error": "no",
+        **more,
     }
     config = rooms.folder / "engine.conf"
     config.write_text("\n".join(line for item in settings.items() for line in directive(*item)) + "\n", "utf-8")
@@ -211,6 +228,8 @@ def _await_loaded(remote: Remote, keeper: subprocess.Popen[bytes], install: Engi
             # No advice for corruption alone: the reason is the engine's, in its words.
             why = reason_of_end(rooms.log.read_text("utf-8", "replace"), keeper.returncode)
             task = "load the RDB file" if (rooms.folder / RDB_FILE).exists() else "start"
+            if (rooms.folder / AOF_NAME).exists() or (rooms.folder / AOF_FOLDER).exists():
+                task = "load the RDB file and the commands after it"
             raise ScratchError(f"{install} does not {task}: {why}")
         if time.monotonic() - answered > SILENT_S:
             raise ScratchError(f"{install} has said nothing for {SILENT_S:g} s while it loads; see what holds it up")

@@ -16,6 +16,7 @@ from cachekeep.cli.backup import options
 from cachekeep.cli.backup.outcome import DIFFERENT, stoppable, told
 from cachekeep.cli.backup.page import print_page, text_of
 from cachekeep.cli.backup.progress import shown
+from cachekeep.cli.backup.restore import At, as_of, show_clock_shift, show_moment
 from cachekeep.cli.console import console
 
 _SHOWN = 50
@@ -25,6 +26,7 @@ def diff_(
     left: Annotated[str, typer.Argument(metavar="A", help="An endpoint, or the place of a backup.")],
     right: Annotated[str, typer.Argument(metavar="B", help="An endpoint.")],
     wanted: options.Id = None,
+    at: At = None,
     db: options.Databases = None,
     match: options.Match = None,
     user: options.User = None,
@@ -51,11 +53,13 @@ def diff_(
             raise backups.UrlError("B has to be an endpoint: name the backup first, or restore one to compare two")
         other = options.endpoint_of("TARGET", right, timeout_s, access)
         place = options.place_of(left, passphrase_file, key_file, s3_endpoint, s3_region) if is_place(left) else None
+        if at is not None and place is None:
+            raise backups.UrlError("--at is a moment of a backup, and both A and B are endpoints")
         named = other.db
         if place is None:
             one = options.endpoint_of("SOURCE", left, timeout_s, access)
             named = _same_database(one.db, other.db)
-        with _opened(place, wanted) if place else _living(one) as contents:
+        with _opened(place, wanted, at) if place else _living(one) as contents:
             databases, pattern = options.databases_of(db, named), options.match_of(match)
             if isinstance(contents, GenerationContents):  # what it was limited to is what can be compared
                 databases = contents.scope if databases is None else databases
@@ -71,9 +75,13 @@ def diff_(
                 stop=stop,
             )
     if as_json:
-        print_page({"report": report, "differs": report.differs})
+        page = {"report": report, "differs": report.differs}
+        print_page(page | (as_of(contents) if isinstance(contents, GenerationContents) else {}))
     else:
         show_differences(report, names)
+        if isinstance(contents, GenerationContents):
+            show_moment(contents)
+        show_clock_shift(report.clock_shift_ms, "B", "A")
     if report.differs:
         raise typer.Exit(DIFFERENT)
 
@@ -92,9 +100,10 @@ def _same_database(left: int | None, right: int | None) -> int | None:
 
 
 @contextmanager
-def _opened(place: backups.Place, wanted: str | None) -> Iterator[Contents]:
+def _opened(place: backups.Place, wanted: str | None, at: str | None) -> Iterator[Contents]:
     opened = backups.repository(place)
-    with open_generation(opened, backups.generation(opened, wanted).name, backups.scratch()) as contents:
+    name, at_ms = backups.chosen(opened, wanted, at)
+    with open_generation(opened, name, backups.scratch(), at_ms=at_ms) as contents:
         yield contents
 
 

@@ -9,15 +9,25 @@ from typing import Annotated
 import typer
 
 from cachekeep import backups
-from cachekeep.backup.contents import open_generation
-from cachekeep.backup.export import ExportReport, export
+from cachekeep.backup.contents import Contents, Selected, open_generation
+from cachekeep.backup.export import ExportReport, Format, export
+from cachekeep.backup.export_aof import AofReport, export_aof
 from cachekeep.backup.ingest import IngestReport, ingest
 from cachekeep.cli.backup import options
 from cachekeep.cli.backup.outcome import GAPS, told
 from cachekeep.cli.backup.page import print_page
 from cachekeep.cli.backup.progress import shown
-from cachekeep.cli.backup.restore import gaps_of
+from cachekeep.cli.backup.restore import (
+    At,
+    Key,
+    NewName,
+    as_of,
+    gaps_of,
+    one_key_of,
+    show_moment,
+)
 from cachekeep.cli.console import console, in_bytes
+from cachekeep.cli.refusal import Refused
 from cachekeep.codec.dump import Target
 from cachekeep.domain.engine import Engine, EngineVersion
 
@@ -26,19 +36,33 @@ class Form(StrEnum):
     JSON = "json"
     RDB = "rdb"
     RESP = "resp"
+    AOF = "aof"
+
+
+_FORMATS: dict[Form, Format] = {Form.JSON: "json", Form.RDB: "rdb", Form.RESP: "resp"}
 
 
 def export_(
     dest: options.Dest,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is empty or not there yet.")],
     form: Annotated[
-        Form, typer.Option("--format", help="json: readable chunks; rdb: an engine's file; resp: for redis-cli --pipe.")
+        Form,
+        typer.Option(
+            "--format",
+            help="json: readable chunks; rdb: an engine's file; resp: for redis-cli --pipe; aof: an appendonlydir, "
+            "where the source was followed by psync.",
+        ),
     ],
     for_: Annotated[
         str | None,
         typer.Option("--for", metavar="ENGINE:VERSION", help="What is to load rdb or resp, such as redis:6.2."),
     ] = None,
     wanted: options.Id = None,
+    at: At = None,
+    db: options.Databases = None,
+    match: options.Match = None,
+    key: Key = None,
+    new_name: NewName = None,
     passphrase_file: options.PassphraseFile = None,
     key_file: options.SealKeyFile = None,
     s3_endpoint: options.S3Endpoint = None,
@@ -46,17 +70,30 @@ def export_(
     as_json: options.Json = False,
 ) -> None:
     """Write a backup as files of another format. Exit code 4 when keys are missing: each is named."""
+    one_key, name_there = one_key_of(key, new_name, match)
+    databases, pattern = options.databases_of(db), options.match_of(match)
+    limited = (databases, pattern, one_key) != (None, None, None)
+    if form is Form.AOF and (limited or for_ is not None):
+        raise Refused("--format aof is all of the source for its own engine: leave --db, --match, --key and --for away")
     with told(), shown(as_json=as_json) as progress:
         opened = backups.repository(options.place_of(dest, passphrase_file, key_file, s3_endpoint, s3_region))
-        name = backups.generation(opened, wanted).name
-        with open_generation(opened, name, backups.scratch()) as contents:
-            report = export(contents, folder, form.value, target=_target_of(for_), progress=progress)
-        gaps = gaps_of(opened, name)
+        name, at_ms = backups.chosen(opened, wanted, at)
+        with open_generation(opened, name, backups.scratch(), at_ms=at_ms) as contents:
+            read: Contents = contents
+            if limited:
+                read = Selected(contents, databases=databases, match=pattern, key=one_key, name=name_there)
+            report: ExportReport | AofReport
+            if form is Form.AOF:
+                report = export_aof(opened, name, folder, contents.at_ms)
+            else:
+                report = export(read, folder, _FORMATS[form], target=_target_of(for_), progress=progress)
+        gaps = gaps_of(opened, name, contents.at_ms)
     if as_json:
-        print_page({"report": report, "gaps": gaps})
+        print_page({"report": report, "gaps": gaps} | as_of(contents))
     else:
-        _show_export(report, gaps)
-    if report.skipped or gaps:
+        _show_export(report, gaps) if isinstance(report, ExportReport) else _show_aof(report)
+        show_moment(contents)
+    if gaps or (isinstance(report, ExportReport) and report.skipped):
         raise typer.Exit(GAPS)
 
 
@@ -106,6 +143,14 @@ def _show_export(report: ExportReport, gaps: list[str]) -> None:
         out.print(f"not written: {count:,} keys: {reason}", style="red", markup=False, soft_wrap=True)
     for text in gaps:
         out.print(f"gap of the backup: {text}", style="red", markup=False, soft_wrap=True)
+
+
+def _show_aof(report: AofReport) -> None:
+    out = console()
+    for lane, folder in report.folders.items():
+        text = f"{report.generation}, {lane}: start an engine with `--appendonly yes --dir {folder}`"
+        out.print(text, markup=False, soft_wrap=True)
+    out.print(f"{in_bytes(report.bytes)} written")
 
 
 def _show_import(report: IngestReport) -> None:

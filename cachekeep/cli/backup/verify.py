@@ -8,13 +8,15 @@ import typer
 
 from cachekeep import backups
 from cachekeep.backup.catalog import Status
+from cachekeep.backup.coverage import moment_text
+from cachekeep.backup.moments import skew_ms
 from cachekeep.backup.verify import VerifyReport, verify
 from cachekeep.cli.backup import options
 from cachekeep.cli.backup.diff import show_differences
 from cachekeep.cli.backup.outcome import DIFFERENT, FAILED, GAPS, stoppable, told
 from cachekeep.cli.backup.page import print_page
 from cachekeep.cli.backup.progress import shown
-from cachekeep.cli.backup.restore import gaps_of, show_refused
+from cachekeep.cli.backup.restore import At, gaps_of, show_clock_shift, show_refused
 from cachekeep.cli.console import console
 
 _SHOWN_FINDINGS = 50
@@ -23,6 +25,7 @@ _SHOWN_FINDINGS = 50
 def verify_(
     dest: options.Dest,
     wanted: options.Id = None,
+    at: At = None,
     against: Annotated[
         str | None, typer.Option("--against", metavar="URL", help="Compare every key with this living endpoint.")
     ] = None,
@@ -49,20 +52,29 @@ def verify_(
     with told(), stoppable() as stop, shown(as_json=as_json) as progress:
         place = options.place_of(dest, passphrase_file, key_file, s3_endpoint, s3_region)
         opened = backups.repository(place)
-        name = backups.generation(opened, wanted, (Status.COMPLETE, Status.GAPS, Status.DAMAGED)).name
+        name, at_ms = backups.chosen(opened, wanted, at, (Status.COMPLETE, Status.OPEN, Status.GAPS, Status.DAMAGED))
         living = None
         if against:
             access = options.access_of(user, password_file, ca, cert, cert_key, insecure)
             found = options.endpoint_of("SOURCE", against, timeout_s, access)
             living = (found.remote, found.survey)
         report = verify(
-            opened, name, against=living, deep=deep, scratch=backups.scratch(), progress=progress, stop=stop
+            opened,
+            name,
+            at_ms=at_ms,
+            against=living,
+            deep=deep,
+            scratch=backups.scratch(),
+            progress=progress,
+            stop=stop,
         )
-        gaps = gaps_of(opened, name) if report.status is not Status.DAMAGED else []
+        gaps = gaps_of(opened, name, report.at_ms) if report.status is not Status.DAMAGED else []
+        moment = None if report.at_ms is None else moment_text(report.at_ms - skew_ms(opened.generation(name).head))
     if as_json:
-        print_page({"report": report, "intact": report.intact, "proved": report.proved, "gaps": gaps})
+        page = {"report": report, "intact": report.intact, "proved": report.proved, "gaps": gaps, "at": moment}
+        print_page(page)
     else:
-        _show(report, gaps)
+        _show(report, gaps, moment)
     if code := _code(report):
         raise typer.Exit(code)
 
@@ -76,7 +88,7 @@ def _code(report: VerifyReport) -> int:
     return 0 if report.proved else GAPS
 
 
-def _show(report: VerifyReport, gaps: list[str]) -> None:
+def _show(report: VerifyReport, gaps: list[str], moment: str | None) -> None:
     out = console()
     if report.intact:
         out.print(f"[bold]{report.generation}[/bold]  every byte is as it was written", soft_wrap=True)
@@ -94,7 +106,8 @@ def _show(report: VerifyReport, gaps: list[str]) -> None:
     if report.against:
         out.print("compared with the living endpoint (what differs may have changed since):")
         show_differences(report.against, ("the backup", "the endpoint"))
+        show_clock_shift(report.against.clock_shift_ms, "the endpoint", "the source when it was captured")
     for text in (*report.notes, *gaps):
         out.print(text, style="yellow", markup=False, soft_wrap=True)
     if report.proved:
-        out.print("[green]proved[/]")
+        out.print(f"[green]proved[/]{f', as of {moment}' if moment else ''}")

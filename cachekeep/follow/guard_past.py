@@ -1,0 +1,102 @@
+"""What a backup knows of an outage: what was covered before it, how long it took, what may have been written unseen.
+
+Called by follow.guard. Reads a backup only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cachekeep.backup.catalog import Repository
+from cachekeep.backup.catalog_objects import Gap
+from cachekeep.backup.coverage import Stretch
+from cachekeep.backup.moments import coverage_of
+from cachekeep.backup.reader import GenerationReader
+from cachekeep.backup.survey_types import Survey
+from cachekeep.follow.guard_herald import Heard
+from cachekeep.follow.guard_types import Findings, Outage
+from cachekeep.follow.types import FollowMethod, FollowStatus
+
+ANNOUNCED: tuple[FollowMethod, ...] = ("tracking", "keyspace")
+_SLACK_MS = 2000
+_TOLD_UNKNOWN_MS = 1000
+
+
+@dataclass(frozen=True)
+class Past:
+    """covered: the stretch that went on when the upgrade began. gaps: those after it, by the source's clock."""
+
+    covered: Stretch
+    outages: tuple[Outage, ...]
+    gaps: tuple[Gap, ...]
+
+    @classmethod
+    def of(cls, repository: Repository, begun: FollowStatus, began_ms: int) -> Past:
+        """begun: how the capture was then; began_ms: when, by the source's clock. Raises CatalogError, BlobError."""
+        coverage = coverage_of(repository, repository.generation(begun.generation))
+        covered = next(one for one in coverage.stretches if (begun.durable_until_ms or 0) <= one.until_ms)
+        lines = GenerationReader.open(repository, begun.generation, unfinished=True).log_lines()
+        outages = tuple(
+            Outage(line["start_ms"], line["end_ms"], str(line.get("reason", "")), line.get("lane"))
+            for line in lines
+            if line.get("event") == "interruption" and (line["end_ms"] or line["start_ms"]) >= began_ms
+        )
+        gaps = tuple(gap for gap in coverage.gaps if gap.end_ms is None or gap.end_ms > covered.until_ms)
+        return cls(covered, outages, gaps)
+
+    def doubts(self, method: FollowMethod, before: Survey, after: Survey) -> Iterator[str]:
+        """Why a difference may be a write that we could not see, as sentences: then nothing is put back by itself."""
+        if method not in ANNOUNCED:
+            yield f"by {method} nobody knows which keys were written since the endpoint came back"
+        for gap in self.gaps:
+            if not any(_overlaps(gap, outage) for outage in self.outages):
+                yield f"continuity was lost while the endpoint was there: {gap.reason}"
+        processes = [{node.run_id for node in seen.nodes} for seen in (before, after)]
+        if self.gaps and "" not in processes[0] and processes[0] == processes[1]:
+            yield "the same process answers as before: what differs was written while it could not be watched"
+
+    def doubts_of(self, found: Findings, heard: Heard) -> Iterator[str]:
+        """The same, of what was found."""
+        if heard.everything:
+            yield "a database was emptied, or too much written, before the capture was back: nobody knows what was lost"
+        if heard.unseen and 0 < found.to_restore <= heard.unseen:
+            yield (
+                f"clients made {heard.unseen:,} changes in the first moment, before anybody listened, and only"
+                f" {found.to_restore:,} keys are missing: these may be what they deleted"
+            )
+
+    @property
+    def back_ms(self) -> int:
+        """When the endpoint answered last after having been away, by the source's clock."""
+        return max((one.end_ms or one.start_ms for one in self.outages), default=self.covered.until_ms)
+
+    def notes(self, found: Findings, heard: Heard, written_since: int | None) -> Iterator[str]:
+        """What a reader of the report has to know, as sentences."""
+        if not self.outages:
+            yield "the endpoint was never away while the upgrade went on: was it waited for?"
+            return
+        unknown_ms = min(one.start_ms for one in self.outages) - self.covered.until_ms
+        if unknown_ms > _TOLD_UNKNOWN_MS:
+            yield f"writes of the last {unknown_ms / 1000:.1f} s before the outage may be in no backup"
+        if heard.unseen and found.to_restore > heard.unseen:
+            yield (
+                f"clients made {heard.unseen:,} changes in the first moment, before anybody listened: so many of the"
+                " keys that are missing may be what they deleted"
+            )
+        if written_since:
+            yield (
+                f"{written_since:,} keys were written by clients after the endpoint was back with older data: they are"
+                " kept, also where what was written builds on that"
+            )
+        if found["changed"]:
+            yield (
+                f"{len(found['changed']):,} keys have a value that no backup knows: written after the endpoint was back"
+                " and before it could be captured again, or of a copy older than any backup; they are kept"
+            )
+
+
+def _overlaps(gap: Gap, outage: Outage) -> bool:
+    """They are of one time."""
+    end_ms = outage.start_ms if outage.end_ms is None else outage.end_ms
+    return gap.start_ms <= end_ms + _SLACK_MS and (gap.end_ms is None or gap.end_ms >= outage.start_ms - _SLACK_MS)
