@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--only NAME] [--keys N] [--json]`: run them and print measured against target.
+"""`python -m benchmarks [--only NAME] [--keys N] [--soak SECONDS] [--json]`: run them, print measured against target.
 
 The exit code is 0 when everything could be measured, whether or not a target was met: that is for a reader who
 sees the machine and its load. It is 1 when something could not be measured, 130 when the run was stopped.
@@ -11,13 +11,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from types import FrameType
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from benchmarks import api, backup, creation, endpoint, fleet, report
+from benchmarks import api, backup, creation, endpoint, fleet, follow, report
 from benchmarks.figure import Figure, Verdict, failed
 from benchmarks.installation import BenchmarkError, Installation, installation
 from benchmarks.machine import this_machine
@@ -34,6 +34,7 @@ BENCHMARKS: Mapping[str, Measure] = {
 DEADLINE_S = 240
 # Without an installation, and before the others: the fleet stays and would be in its way.
 BACKUP, BACKUP_DEADLINE_S = "backup", 900
+FOLLOW, FOLLOW_DEADLINE_S, SOAK_ROUNDS = "follow", 900, 2
 
 
 class OutOfTime(Exception):
@@ -42,9 +43,14 @@ class OutOfTime(Exception):
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure what Cachekeep promises.")
-    parser.add_argument("--only", choices=[BACKUP, *BENCHMARKS], action="append", help="may be given several times")
+    parser.add_argument(
+        "--only", choices=[BACKUP, FOLLOW, *BENCHMARKS], action="append", help="may be given several times"
+    )
     parser.add_argument(
         "--keys", type=_keys, default=backup.KEYS, metavar="N", help=f"for `{BACKUP}`; {backup.KEYS:,} unless given"
+    )
+    parser.add_argument(
+        "--soak", type=int, default=0, metavar="SECONDS", help=f"for `{FOLLOW}`: churn of every kind for so long, twice"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()
@@ -52,6 +58,7 @@ def main() -> int:
     before, begin = this_machine(), time.perf_counter()
     try:
         figures = _backup(options.keys) if not options.only or BACKUP in options.only else []
+        figures += _follow(options.soak) if not options.only or FOLLOW in options.only else []
         if names := [name for name in BENCHMARKS if not options.only or name in options.only]:
             figures += _run(names)
     except KeyboardInterrupt:
@@ -66,12 +73,20 @@ def main() -> int:
 
 
 def _backup(keys: int) -> list[Figure]:
+    return _as_they_come(BACKUP, BACKUP_DEADLINE_S, backup.measure(keys))
+
+
+def _follow(soak_s: int) -> list[Figure]:
+    return _as_they_come(FOLLOW, FOLLOW_DEADLINE_S + SOAK_ROUNDS * soak_s, follow.measure(soak_s))
+
+
+def _as_they_come(name: str, deadline_s: int, measured: Generator[Figure, None, None]) -> list[Figure]:
     figures: list[Figure] = []
     try:
-        with _within(BACKUP_DEADLINE_S), closing(backup.measure(keys)) as measured:
+        with _within(deadline_s), closing(measured):
             figures.extend(measured)
     except OutOfTime as error:
-        figures.append(failed("the rest of backup", str(error)))
+        figures.append(failed(f"the rest of {name}", str(error)))
     return figures
 
 

@@ -278,5 +278,3 @@ def _configure_log(settings: Settings) -> None:
         logger_factory=structlog.WriteLoggerFactory(cast(TextIO, LogStream())),
         cache_logger_on_first_use=True,
     )
-
-

@@ -53,9 +53,7 @@ def load(state_dir: Path) -> AccessKey:
         mode = stat.S_IMODE(path.stat().st_mode)
         parser = configparser.RawConfigParser()
         parser.read_string(path.read_text())
-        key = AccessKey(
-            parser.get("default", "aws_access_key_id"), parser.get("default", "aws_secret_access_key")
-        )
+        key = AccessKey(parser.get("default", "aws_access_key_id"), parser.get("default", "aws_secret_access_key"))
     except FileNotFoundError:
         raise CredentialsError(f"{path} is missing: the service has not been started with this state dir") from None
     except (OSError, configparser.Error, UnicodeDecodeError):

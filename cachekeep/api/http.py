@@ -41,9 +41,7 @@ def build(dispatcher: Dispatcher, version: str, status: Callable[[], Mapping[str
             return Response(status_code=400)  # nobody reads it
         if body is None:
             await _drain(request)
-            return _hang_up(
-                Fault("RequestEntityTooLarge", f"A request can have at most {MAX_BODY_BYTES} bytes.", 413)
-            )
+            return _hang_up(Fault("RequestEntityTooLarge", f"A request can have at most {MAX_BODY_BYTES} bytes.", 413))
         return _response(dispatcher.answer(_http_request(request, body)))
 
     async def healthz(_: Request) -> Response:

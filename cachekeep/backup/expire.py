@@ -1,8 +1,10 @@
 """Which backups to remove, and why. `plan` is pure; `expire` carries it out. Called by the command `expire`.
 
-A rule names periods: the newest backup of each is kept. In every period a complete backup goes before one with gaps,
-which counts only where there is no complete one. Whatever the rule, what is left holds the newest complete backup (the
-newest with gaps where none is complete), and nothing is removed that another run may still be writing.
+A rule names periods: the newest backup of each is kept. In every period a good backup goes before one with gaps, which
+counts only where there is no good one. Good is a complete one, and an open one (its source was followed) that covers a
+moment. A recovery window keeps whole every backup of which a restorable moment lies in it. Whatever the rule, what is
+left holds the newest good and the newest complete backup (the newest with gaps where there is none), and nothing is
+removed that another run may still be writing.
 """
 
 from __future__ import annotations
@@ -14,16 +16,21 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 
 from cachekeep.backup.catalog import Generation, Repository, Status
-from cachekeep.backup.catalog_chain import read_chain
+from cachekeep.backup.lease import LEASE_MS, is_alive, last_sign_ms, moment_ms
+from cachekeep.backup.moments import last_moment_ms, skew_ms
 
-ALIVE_MS = 24 * 3600 * 1000  # an unfinished one that was written to since then may be being written
-_DAY_MS = 24 * 3600 * 1000
-_NUMBER, _DAYS, _NAMED = (
+ALIVE_MS = LEASE_MS  # an unfinished one that was written to since then may be being written
+_HOUR_MS, _DAY_MS = 3600 * 1000, 24 * 3600 * 1000
+_NUMBER, _DAYS, _NAMED, _WINDOW = (
     re.compile(r"[0-9]{1,5}\Z"),
     re.compile(r"([0-9]{1,5})d\Z"),
     re.compile(r"(\w+)=([0-9]{1,5})\Z"),
+    re.compile(r"window=([0-9]{1,5})([hd])\Z"),
 )
-_FORMS = "7 (the newest seven), 30d (all of the last 30 days), or any of last=3,daily=7,weekly=4,monthly=6"
+_FORMS = (
+    "7 (the newest seven), 30d (all of the last 30 days), or any of window=7d (every moment of the last 7 days), "
+    "last=3, daily=7, weekly=4, monthly=6, with commas between"
+)
 _PERIODS: Mapping[str, str] = {"daily": "%Y-%m-%d", "weekly": "%G-W%V", "monthly": "%Y-%m"}  # of UTC
 
 
@@ -33,12 +40,13 @@ class KeepError(ValueError):
 
 @dataclass(frozen=True)
 class Keep:
-    """What stays: the newest `last`, all of the last `days` days, the newest of each of the last days, weeks, months
-    that have any.
+    """What stays: the newest `last`, all of the last `days` days, every restorable moment of the last `window_hours`
+    hours, the newest of each of the last days, weeks, months that have any.
     """
 
     last: int = 0
     days: int = 0
+    window_hours: int = 0
     daily: int = 0
     weekly: int = 0
     monthly: int = 0
@@ -49,7 +57,7 @@ class Keep:
 
     def __str__(self) -> str:
         named = ((one.name, getattr(self, one.name)) for one in fields(self))
-        return ",".join(f"{count}d" if name == "days" else f"{name}={count}" for name, count in named if count)
+        return ",".join(_written(name, count) for name, count in named if count)
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,18 @@ def keep_of(text: str) -> Keep:
     return Keep(**found)
 
 
+def _written(name: str, count: int) -> str:
+    match name:
+        case "days":
+            return f"{count}d"
+        case "window_hours":
+            return f"window={count}h" if count % 24 else f"window={count // 24}d"
+    return f"{name}={count}"
+
+
 def _part_of(part: str) -> tuple[str, int]:
+    if window := _WINDOW.match(part):
+        return "window_hours", int(window[1]) * (24 if window[2] == "d" else 1)
     if _NUMBER.match(part):
         return "last", int(part)
     if days := _DAYS.match(part):
@@ -83,26 +102,34 @@ def _part_of(part: str) -> tuple[str, int]:
 
 
 def plan(
-    generations: Sequence[Generation], keep: Keep, now_ms: int, written_ms: Mapping[str, int] | None = None
+    generations: Sequence[Generation],
+    keep: Keep,
+    now_ms: int,
+    written_ms: Mapping[str, int] | None = None,
+    covered_ms: Mapping[str, int] | None = None,
 ) -> list[Removal]:
-    """What to remove, oldest first. written_ms: of unfinished ones, when something was written last, if that is known.
+    """What to remove, oldest first.
 
-    Both in ms since 1970; a generation's age is counted from its name.
+    written_ms: of those without an end, when something was written last, if that is known. covered_ms: the latest
+    restorable moment of those that were followed and have one. All in ms since 1970 by this machine's clock; a
+    generation's age is counted from its name.
     """
+    covered, written = covered_ms or {}, written_ms or {}
     newest_first = sorted(generations, key=lambda one: one.name, reverse=True)
+    good = [one for one in newest_first if _is_good(one, covered)]
     complete = [one for one in newest_first if one.status is Status.COMPLETE]
-    newest = complete[0].name if complete else None
-    best = [*complete, *(one for one in newest_first if one.status is Status.GAPS)][:1]
-    kept = {*_kept(newest_first, keep, now_ms), *(one.name for one in best)}
+    best = [*good, *(one for one in newest_first if one.status is Status.GAPS)][:1]
+    kept = {*_kept(newest_first, keep, now_ms, covered), *(one.name for one in (*best, *complete[:1]))}
     removals = []
     for one in newest_first:
-        if one.name in kept:
+        if one.name in kept or is_alive(one, max(moment_ms(one.name), written.get(one.name, 0)), now_ms):
             continue
-        if one.status in (Status.COMPLETE, Status.GAPS):
-            how = "with gaps, and" if one.status is Status.GAPS else "complete, and"
-            removals.append(Removal(one.name, f"{how} not needed for {keep}"))
-        elif newest is not None and one.name < newest and not _alive(one, now_ms, written_ms or {}):
-            removals.append(Removal(one.name, f"{one.status.value}, and {newest} is newer and complete"))
+        if one in good:
+            removals.append(Removal(one.name, f"{one.status.value}, and not needed for {keep}"))
+        elif one.status is Status.GAPS:
+            removals.append(Removal(one.name, f"with gaps, and not needed for {keep}"))
+        elif good and one.name < good[0].name:
+            removals.append(Removal(one.name, f"{one.status.value}, and {good[0].name} is newer and {_how(good[0])}"))
     return removals[::-1]
 
 
@@ -114,30 +141,62 @@ def expire(
     now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
 ) -> list[Removal]:
     """Remove what the rule does not keep, oldest first; dry_run: only say so. Raises BlobError, CatalogError."""
-    generations = repository.generations()
+    generations, now = repository.generations(), now_ms()
     written = {
-        one.name: moments[-1]
+        one.name: sign
         for one in generations
-        if one.status is Status.UNFINISHED
-        and (moments := [entry.last_ms for entry in read_chain(repository, one.name).entries if entry.last_ms])
+        if one.status in (Status.UNFINISHED, Status.OPEN) and (sign := last_sign_ms(repository, one)) is not None
     }
-    removals = plan(generations, keep, now_ms(), written)
+    removals = plan(generations, keep, now, written, _covered(repository, generations, keep, now))
     for removal in () if dry_run else removals:
         repository.remove(removal.name)
     return removals
 
 
-def _kept(newest_first: Sequence[Generation], keep: Keep, now_ms: int) -> Iterator[str]:
-    """The names that the rule asks for. Only finished ones count."""
-    finished = [one for one in newest_first if one.status in (Status.COMPLETE, Status.GAPS)]
-    # Of the newest, one with gaps counts only while no newer one is complete.
-    first_complete = next((at for at, one in enumerate(finished) if one.status is Status.COMPLETE), len(finished))
-    counted = [one for at, one in enumerate(finished) if at < first_complete or one.status is Status.COMPLETE]
+def _covered(repository: Repository, generations: Iterable[Generation], keep: Keep, now_ms: int) -> dict[str, int]:
+    """The latest restorable moment of those for which it decides something."""
+    found: dict[str, int] = {}
+    for one in generations:
+        if one.head is None or not one.head.options.get("follow"):
+            continue
+        # What ended before the window covers nothing of it, and counts as good or not by its end alone.
+        if one.end and one.end.ended_ms < now_ms - keep.window_hours * _HOUR_MS:
+            continue
+        if (last_ms := last_moment_ms(repository, one)) is not None:
+            found[one.name] = last_ms - skew_ms(one.head)
+    return found
+
+
+def _is_good(one: Generation, covered: Mapping[str, int]) -> bool:
+    return one.status is Status.COMPLETE or (one.status is Status.OPEN and one.name in covered)
+
+
+def _how(one: Generation) -> str:
+    return "complete" if one.status is Status.COMPLETE else "covers a moment"
+
+
+def _kept(newest_first: Sequence[Generation], keep: Keep, now_ms: int, covered: Mapping[str, int]) -> Iterator[str]:
+    """The names that the rule asks for. Only good ones count, and those with gaps."""
+    ranked = [one for one in newest_first if _is_good(one, covered) or one.status is Status.GAPS]
+    # Of the newest, one with gaps counts only while no newer one is good.
+    first_good = next((at for at, one in enumerate(ranked) if one.status is not Status.GAPS), len(ranked))
+    counted = [one for at, one in enumerate(ranked) if at < first_good or one.status is not Status.GAPS]
     yield from (one.name for one in counted[: keep.last])
     if keep.days:
-        yield from (one.name for one in finished if moment_ms(one.name) >= now_ms - keep.days * _DAY_MS)
+        yield from (one.name for one in ranked if moment_ms(one.name) >= now_ms - keep.days * _DAY_MS)
+    if keep.window_hours:
+        since_ms = now_ms - keep.window_hours * _HOUR_MS
+        yield from (one.name for one in newest_first if _reaches(one, since_ms, covered))
     for period, form in _PERIODS.items():
-        yield from _newest_of_each(finished, form, getattr(keep, period))
+        yield from _newest_of_each(ranked, form, getattr(keep, period))
+
+
+def _reaches(one: Generation, since_ms: int, covered: Mapping[str, int]) -> bool:
+    """Whether a moment since then can be restored from it. A copy that was not followed is of the moment of its end."""
+    if one.name in covered:
+        return covered[one.name] >= since_ms
+    ended_ms = one.end.ended_ms if one.end else 0
+    return one.status in (Status.COMPLETE, Status.GAPS) and max(moment_ms(one.name), ended_ms) >= since_ms
 
 
 def _newest_of_each(finished: Iterable[Generation], form: str, periods: int) -> list[str]:
@@ -146,18 +205,6 @@ def _newest_of_each(finished: Iterable[Generation], form: str, periods: int) -> 
     for one in finished:
         period = datetime.fromtimestamp(moment_ms(one.name) / 1000, UTC).strftime(form)
         held = best.setdefault(period, one)
-        if held.status is Status.GAPS and one.status is Status.COMPLETE:
+        if held.status is Status.GAPS and one.status is not Status.GAPS:
             best[period] = one
     return [one.name for one in list(best.values())[:periods]]
-
-
-def _alive(one: Generation, now_ms: int, written_ms: Mapping[str, int]) -> bool:
-    """True when another run may be writing it."""
-    last_sign = max(moment_ms(one.name), written_ms.get(one.name, 0))
-    return one.status is Status.UNFINISHED and last_sign > now_ms - ALIVE_MS
-
-
-def moment_ms(name: str) -> int:
-    """When a generation began, in ms since 1970, from its name."""
-    moment = datetime.strptime(name.partition("-")[0], "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC)
-    return round(moment.timestamp() * 1000)

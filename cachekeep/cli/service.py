@@ -183,9 +183,7 @@ def _environment(settings: Settings) -> dict[str, str]:
     return environment
 
 
-def _wait_until_it_answers(
-    settings: Settings, child: subprocess.Popen[bytes], log: Path, begin: int
-) -> ServiceProcess:
+def _wait_until_it_answers(settings: Settings, child: subprocess.Popen[bytes], log: Path, begin: int) -> ServiceProcess:
     deadline = time.monotonic() + START_DEADLINE_S
     while time.monotonic() < deadline:
         if child.poll() is not None:

@@ -205,9 +205,7 @@ class Control:
         stored = self._world.store.get(ParameterGroup, cluster.region, cluster.parameter_group)
         return stored or self._catalog.default_groups[cluster.parameter_group]
 
-    def _commit(
-        self, group: ReplicationGroup | None, clusters: list[CacheCluster], decision: Decision
-    ) -> bool:
+    def _commit(self, group: ReplicationGroup | None, clusters: list[CacheCluster], decision: Decision) -> bool:
         """False when somebody changed the resource since it was read; nothing is stored then."""
         if not (decision.puts or decision.drops or decision.forget or decision.events):
             return True
@@ -250,9 +248,7 @@ class Control:
 
     def _tell(self, failures: list[Failure]) -> None:
         """A value that an engine refuses is told to the user, once."""
-        fresh = [
-            f for f in failures if isinstance(f.step, Configure) and (f.key, f.reason) not in self._told
-        ]
+        fresh = [f for f in failures if isinstance(f.step, Configure) and (f.key, f.reason) not in self._told]
         if not fresh:
             return
         with self._world.store.transaction() as work:
@@ -278,5 +274,3 @@ async def _wait(wake: asyncio.Event, seconds: float) -> None:
             await wake.wait()
     except TimeoutError:
         return
-
-

@@ -23,9 +23,7 @@ class Observer:
     died: called in the event loop with a node's key when a process that was seen ends.
     """
 
-    def __init__(
-        self, host: Host, admin: EngineAdmin, attempts: Attempts, died: Callable[[NodeKey], None]
-    ) -> None:
+    def __init__(self, host: Host, admin: EngineAdmin, attempts: Attempts, died: Callable[[NodeKey], None]) -> None:
         self._host = host
         self._admin = admin
         self._attempts = attempts

@@ -142,7 +142,6 @@ class ObservedNode:
         """A process runs, answers, and has loaded its data."""
         return self.process is not None and self.facts is not None and not self.facts.loading
 
-
     @property
     def loading_failed(self) -> bool:
         """A start with the saved data came to nothing, or it came to something and died since: the data may be old."""

@@ -23,7 +23,7 @@ _CLASSES = frozenset("g$lshzxet")  # what A stands for; d is of modules
 _NAMES = {"psync": "PSYNC", "tracking": "CLIENT TRACKING", "keyspace": "keyspace notifications", "poll": "polling"}
 _GROUPS = (
     "changes of consumer groups (XREADGROUP, XACK, XCLAIM, XGROUP, XSETID) and of functions are announced by nothing:"
-    " they are found by the counters of INFO commandstats once a second, and read again"
+    " they are found by the counters of INFO commandstats twice a second, and read again"
 )
 _LIMITS: dict[FollowMethod, tuple[str, ...]] = {
     "psync": (
@@ -39,8 +39,8 @@ _LIMITS: dict[FollowMethod, tuple[str, ...]] = {
     ),
     "keyspace": (
         "a key is read some milliseconds after it changed, so a value that lived shorter may be missing in between",
-        "FLUSHDB, FLUSHALL and SWAPDB are announced by nothing: found by the counters of INFO commandstats once a"
-        " second, they leave a gap of some seconds",
+        "FLUSHDB, FLUSHALL and SWAPDB are announced by nothing: found by the counters of INFO commandstats twice"
+        " a second, they leave a gap of some seconds",
         _GROUPS,
     ),
     "poll": (
@@ -147,12 +147,33 @@ def _keyspace(remote: Remote, survey: Survey) -> Rung:
         return Rung("keyspace", f"the server refuses to let this user subscribe ({refusal})")
 
 
+def why_deaf(connection: Connection, patterns: tuple[str, ...]) -> str | None:
+    """Why not all changes are announced to these patterns any more; None where they are, or nobody tells.
+
+    Raises RemoteError.
+    """
+    flags = _flags(connection)
+    if flags is None:
+        return None
+    needed = {"E" if pattern == EVENTS else "K" for pattern in patterns}
+    if not needed & set(flags):
+        return (
+            f"notify-keyspace-events is {flags!r}, which announces nothing here; set it to A{''.join(sorted(needed))}"
+        )
+    return _left_out(flags)
+
+
+def _left_out(flags: str) -> str | None:
+    if "A" in flags or set(flags) >= _CLASSES:
+        return None
+    return f"notify-keyspace-events is {flags!r}, which leaves kinds of changes out; set it to AE"
+
+
 def _by_flags(connection: Connection, flags: str) -> Rung:
-    wanted = _CLASSES - set(flags) if "A" not in flags else frozenset()
     if not set(flags) & set("EK"):
         return Rung("keyspace", f"notify-keyspace-events is {flags!r}, which announces nothing; set it to AE")
-    if wanted:
-        return Rung("keyspace", f"notify-keyspace-events is {flags!r}, which leaves kinds of changes out; set it to AE")
+    if reason := _left_out(flags):
+        return Rung("keyspace", reason)
     pattern = EVENTS if "E" in flags else SPACES
     notify(connection, pattern)
     return Rung("keyspace", None, patterns=(pattern,))

@@ -291,6 +291,9 @@ class KeyFollow:
                 continue
             with self._lock:
                 if book.since_ms is None:
+                    # What passes wrote is of the moment of writing: it has to lie before what is claimed.
+                    if until < max(lane.swept_ms for lane in lanes):
+                        continue
                     if book.gap is not None and until <= book.gap.since_ms:
                         continue
                     self._continuous(book, until)

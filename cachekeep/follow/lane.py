@@ -25,6 +25,7 @@ from cachekeep.backup.survey_types import Ability, Node, Survey
 from cachekeep.codec.segment import NO_EXPIRY, Kind, Record
 from cachekeep.domain.blobs import BlobError
 from cachekeep.domain.remote import Connection, Refusal, Remote, RemoteError, RemoteFault, understood
+from cachekeep.follow.choose import why_deaf
 from cachekeep.follow.monitor import Monitor
 from cachekeep.follow.signals import Changed, Overflow, Signals, notify, track
 from cachekeep.follow.sweep import Sweep, SweepKind
@@ -34,7 +35,7 @@ from cachekeep.follow.watch import Counters, Seen
 
 _READ_AT_ONCE, _EXCHANGE_KEYS = 1000, 500
 _SLICE_S = 0.03
-_WATCH_S = 1.0
+_WATCH_S = 0.5
 _IDLE_ROUNDS, _IDLE_WAIT_S = 100, 0.1
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 2.0
 _UNCOUNTED_S = 10.0
@@ -88,7 +89,8 @@ class Crew(Protocol):
 
 
 class Lane:
-    """error: why it gave up; None while it works. Its thread ends with `crew.halt`, with `leave`, or with an error."""
+    """watermark_ms: everything until then was handed over. swept_ms: when the last pass for continuity ended.
+    error: why it gave up; None while it works. Its thread ends with `crew.halt`, with `leave`, or with an error."""
 
     def __init__(self, node: Node, crew: Crew) -> None:
         self.node, self._crew = node, crew
@@ -106,7 +108,8 @@ class Lane:
         self._groups_read_at = self._groups_took_s = 0.0
         self._groups_wanted = False
         self._round_took_s = 0.0
-        self._heard_ms = 0
+        self._heard_ms = self._looked_ms = self.swept_ms = 0
+        self._deaf: str | None = None
         self._leaving = False
         self._holds: list[tuple[Lane, int]] = []
         self._thread = threading.Thread(target=self._main, name=f"lane-{node.lane}", daemon=True)
@@ -261,7 +264,7 @@ class Lane:
             self._signals = Signals(connection, crew.options.queue_keys, self.now_ms)
         self._side = self._open()
         self._watched_ms = self.now_ms()
-        self.watermark_ms = None
+        self.watermark_ms, self._groups_wanted = None, False
         self._look()
 
     def _disconnect(self) -> None:
@@ -316,7 +319,7 @@ class Lane:
         self._holds = [(other, since) for other, since in self._holds if not other.has_passed(since)]
         self._heard_ms = heard.moment_ms
         if not self._holds:
-            self.watermark_ms = heard.moment_ms
+            self.watermark_ms = min(heard.moment_ms, self._looked_ms)
         self._round_took_s = time.monotonic() - began
         return bool(heard.keys)
 
@@ -396,15 +399,29 @@ class Lane:
             self._look()
 
     def _look(self) -> None:
+        """Ask for what nothing announces. What was looked at, and read if need be, is captured up to this moment."""
         assert self._side is not None  # noqa: S101 - connected
         crew, moment_ms = self._crew, self.now_ms()
         with understood(self._side.address):
+            deaf = why_deaf(self._side, crew.patterns) if crew.method == "keyspace" else None
             seen = self._counters.look(self._side)
         self._watched_at, before_ms, self._watched_ms = time.monotonic(), self._watched_ms, moment_ms
-        if crew.method == "poll" or not self.connected:
-            if not self.connected:
-                self._read_functions()
-            return
+        if self.connected and crew.method != "poll":
+            self._heed(seen, deaf, before_ms)
+        elif not self.connected:
+            self._deaf = deaf
+            self._read_functions()
+            if deaf:
+                crew.monitor.news(f"{self.label}: {deaf}; nothing is covered until that is mended")
+        if self._deaf is None and not self._groups_wanted:
+            self._looked_ms = moment_ms
+
+    def _heed(self, seen: Seen, deaf: str | None, before_ms: int) -> None:
+        crew = self._crew
+        if deaf != self._deaf:
+            self._deaf = deaf
+            self.restart_sweeps()
+            crew.doubt(self, before_ms, deaf or "the server announced nothing for a while")
         if seen.swapped or (seen.flushed and crew.method == "keyspace"):
             what = "SWAPDB" if seen.swapped else "FLUSHDB or FLUSHALL"
             self.restart_sweeps()
@@ -425,7 +442,7 @@ class Lane:
         self._groups_wanted = self._groups_wanted or seen.streams or seen.unknown
         with self._lock:
             # What a pass will find is not to be told as announced.
-            waits = any(one.kind != "proof" for one in self._sweeps)
+            waits = any(one.kind == "gap" for one in self._sweeps)
         return self._groups_wanted and not waits and time.monotonic() - self._groups_read_at >= wait_s
 
     def _read_streams(self) -> None:
@@ -434,8 +451,8 @@ class Lane:
         for volume in self._crew.volumes():
             for db, keys in volume.index.streams():
                 records, _ = self._records(db, keys)
-                now = self.now_ms()
-                volume.changed([replace(record, captured_ms=now) for record in records], self.name)
+                stamped = [replace(record, captured_ms=self._watched_ms) for record in records]
+                volume.changed(stamped, self.name)
         self._groups_read_at = time.monotonic()
         self._groups_took_s = self._groups_read_at - began
 
@@ -449,7 +466,7 @@ class Lane:
             self._crew.monitor.note(f"functions of {self.label} could not be read: {refusal}")
             return
         for volume in self._crew.volumes():
-            volume.functions(payload, self.now_ms(), self.name)
+            volume.functions(payload, self._watched_ms, self.name)
 
     # Passes over all keys
 
@@ -477,6 +494,8 @@ class Lane:
         done = sweep.swept or sweep.step(slice_s)
         self._crew.monitor.copied(sweep.keys - before)
         if done and (sweep.kind != "proof" or self._proved(sweep)):
+            if sweep.kind != "proof":
+                self.swept_ms = self.now_ms()
             if self._signals:
                 self._round()
             else:

@@ -149,9 +149,7 @@ def stop_steps(clusters: Sequence[CacheCluster], look: Look) -> tuple[tuple[Step
 def removal_steps(clusters: Sequence[CacheCluster], look: Look) -> tuple[tuple[Step, ...], ...]:
     """Processes first, then folders; none when nothing is left."""
     stopping = stop_steps(clusters, look)
-    removing = tuple(
-        Remove(m.key) for m in _all_nodes(clusters) if look.nodes.get(m.key, NOTHING_SEEN).folder
-    )
+    removing = tuple(Remove(m.key) for m in _all_nodes(clusters) if look.nodes.get(m.key, NOTHING_SEEN).folder)
     return (*stopping, removing) if removing else stopping
 
 

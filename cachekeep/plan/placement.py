@@ -40,9 +40,7 @@ def promised_bytes(clusters: Iterable[CacheCluster], node_types: Mapping[str, No
     )
 
 
-def growth_bytes(
-    engine: Engine, now: str, waits: str | None, wanted: str, node_types: Mapping[str, NodeType]
-) -> int:
+def growth_bytes(engine: Engine, now: str, waits: str | None, wanted: str, node_types: Mapping[str, NodeType]) -> int:
     """What one node of type `now` (or of `waits`, once the window opens) needs more to become `wanted`; 0 if less."""
     held = max(node_bytes(engine, node_types[t]) for t in (now, waits) if t is not None)
     return max(node_bytes(engine, node_types[wanted]) - held, 0)

@@ -243,9 +243,7 @@ def _reader(shard: Shard, primary: Member) -> Member | None:
 
 def _configures(shard: Shard) -> tuple[Step, ...]:
     return tuple(
-        Configure(m.key, m.spec.address, dict(m.configure))
-        for m in _staying(shard)
-        if m.configure and m.seen.serving
+        Configure(m.key, m.spec.address, dict(m.configure)) for m in _staying(shard) if m.configure and m.seen.serving
     )
 
 
@@ -262,9 +260,7 @@ def _reboots(shard: Shard, primary: Member) -> tuple[Step, ...]:
     return ()
 
 
-def _plan_leaving(
-    shard: Shard, primary: Member
-) -> tuple[tuple[tuple[Step, ...], ...], tuple[NodeKey, ...]]:
+def _plan_leaving(shard: Shard, primary: Member) -> tuple[tuple[tuple[Step, ...], ...], tuple[NodeKey, ...]]:
     """Members on their way out have lost their endpoints in `_binds`; now process and folder go.
 
     While the primary does not serve as one, a process that leaves may hold the only copy of the data: it stays.

@@ -5,7 +5,6 @@ Written for speed: a copy takes some 300,000 replies a second through `receive`.
 
 from __future__ import annotations
 
-import select
 import socket
 import ssl
 import threading
@@ -76,8 +75,7 @@ class RespConnection:
             self._feed_ahead()
         try:
             replies = self._whole()
-            if not replies and self._readable(within_s):
-                size = self._fill()
+            if not replies and (size := self._fill_ready(within_s)):
                 self._reader.feed(self._buffer, 0, size)  # type: ignore[arg-type]  # takes any buffer
                 replies = self._whole()
                 if not replies and self._reader.len() > REPLY_LIMIT_BYTES:
@@ -195,19 +193,24 @@ class RespConnection:
             replies.append(reply)
         return replies
 
-    def _readable(self, within_s: float) -> bool:
-        """Whether there is something to read, or an end to be met, within that time."""
-        if isinstance(self._sock, ssl.SSLSocket) and self._sock.pending():
-            return True
+    def _fill_ready(self, within_s: float) -> int:
+        """As `_fill`, but 0 when nothing comes within that time."""
         self._enter()
         try:
-            poll = select.poll()
-            poll.register(self._sock, select.POLLIN)
-            return bool(poll.poll(within_s * 1000))
-        except (OSError, ValueError) as error:  # ValueError: it was closed meanwhile
-            raise self._broken(error if isinstance(error, OSError) else None) from None
+            # Not by poll: under TLS a socket may be readable without anything for us.
+            self._sock.settimeout(max(within_s, 0.001))
+            size = self._sock.recv_into(self._buffer)
+        except TimeoutError:
+            return 0
+        except OSError as error:
+            raise self._broken(error) from None
         finally:
+            if not self._closed:
+                self._sock.settimeout(self._timeout_s)
             self._leave()
+        if not size:
+            raise self._broken(None)
+        return size
 
     def _feed_ahead(self) -> None:
         ahead, self._ahead = self._ahead, b""

@@ -26,8 +26,6 @@ from cachekeep.remote.open import open_remote, open_socket
 
 WITHIN_S = 60.0
 SLACK_MS = 20
-# What no announcement tells of (consumer groups, functions) is read again so late at most; the moment has to wait.
-UNTOLD_MS = 2500
 
 
 @dataclass(frozen=True)
@@ -120,8 +118,7 @@ class Following:
 
     def _followed(self) -> Moment:
         """What changed just before the rest may be read, and so known, a little into it."""
-        by_keys = self.until(lambda seen: True, "a first status").method in ("tracking", "keyspace")
-        self.covered(self._now_ms() + (UNTOLD_MS if by_keys else 0))
+        self.covered(self._now_ms())
         at_ms = self._now_ms() + SLACK_MS
         self.covered(at_ms + SLACK_MS)
         return Moment(at_ms, record(self._recorded))

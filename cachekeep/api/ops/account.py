@@ -94,9 +94,7 @@ def describe_cache_engine_versions(call: Call) -> present.Shape:
     found.sort(key=lambda i: (i.engine.value, i.version))
     if call.flag("DefaultOnly"):
         found = [a for a, b in pairwise([*found, None]) if a is not None and (b is None or b.engine is not a.engine)]
-    shown, marker = page(
-        call, found, lambda i: f"{i.engine.value} " + ".".join(f"{n:05d}" for n in i.version.numbers)
-    )
+    shown, marker = page(call, found, lambda i: f"{i.engine.value} " + ".".join(f"{n:05d}" for n in i.version.numbers))
     return {
         "Marker": marker,
         "CacheEngineVersions": [

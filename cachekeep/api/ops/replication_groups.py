@@ -164,9 +164,7 @@ def describe_replication_groups(call: Call) -> present.Shape:
     if wanted is not None:
         groups, marker = [find_group(call, wanted)], None
         members = {
-            name: m
-            for name in groups[0].member_ids
-            if (m := store.get(CacheCluster, call.region, name)) is not None
+            name: m for name in groups[0].member_ids if (m := store.get(CacheCluster, call.region, name)) is not None
         }
     else:
         groups, marker = page(call, store.all(ReplicationGroup, call.region), lambda g: g.id)
@@ -330,9 +328,7 @@ def delete_replication_group(call: Call) -> present.Shape:
     with call.services.store.transaction() as work:
         work.replace(group, new)
         members = members_of(work, group)
-        changed = [
-            m if retain and m.id == group.primary_id else replace(m, status=Status.DELETING) for m in members
-        ]
+        changed = [m if retain and m.id == group.primary_id else replace(m, status=Status.DELETING) for m in members]
         for old, member in zip(members, changed, strict=True):
             work.replace(old, member)
     return {"ReplicationGroup": present.replication_group(call, new, {m.id: m for m in changed})}
