@@ -1,23 +1,25 @@
 """Which nodes of a cluster are followed: every primary, with slots or without, as the cluster changes.
 
-Called by follow.key_follow.
+A thread of its own looks twice a second, so that a node which does not answer holds nobody up. Called by
+follow.key_follow.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cachekeep.backup.interruptions import now_ms
+from cachekeep.backup.pacing import Halt, Halted
 from cachekeep.backup.survey_types import Node, Survey
 from cachekeep.backup.topology import Owner, Topology, topology
 from cachekeep.domain.remote import Refusal, Remote, RemoteError, understood
 from cachekeep.follow.lane import Lane
 
-_LOOK_S = 0.5
-_SOON_S = 0.05
+_LOOK_S, _SOON_S = 0.5, 0.05
+_KNOWN = 64
+_JOIN_S = 15.0
 
 
 @dataclass(frozen=True)
@@ -31,15 +33,18 @@ class Moves:
 
 
 class Cluster:
-    """Looks every half second at most; sooner after `look_soon`."""
+    """Its thread ends with the halt. Raises RemoteError when nobody answers at first."""
 
-    def __init__(self, remote: Remote, survey: Survey) -> None:
-        self._remote, self._survey = remote, survey
+    def __init__(self, remote: Remote, survey: Survey, halt: Halt) -> None:
+        self._remote, self._survey, self._halt = remote, survey, halt
         self._known = [(node.host, node.port) for node in survey.nodes]
-        self._lock = threading.Lock()
-        self._due_at = 0.0
-        self._looked_ms = now_ms() + survey.clock_ahead_ms
+        self._looked_ms = self._now_ms()
         self._topology = self._ask()
+        self._fresh: tuple[int, Topology] | None = None
+        self._lock = threading.Lock()
+        self._soon = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="topology", daemon=True)
+        self._thread.start()
 
     def nodes(self) -> list[Node]:
         """All primaries as of the last look."""
@@ -51,33 +56,54 @@ class Cluster:
         return owner.lane if owner else None
 
     def look_soon(self) -> None:
-        with self._lock:
-            self._due_at = min(self._due_at, time.monotonic() + _SOON_S)
+        self._soon.set()
 
-    def look(self, lanes: Sequence[Lane]) -> Moves | None:
-        """None when it is not time, or nobody answers: then lanes wait for their nodes."""
+    def moves(self, lanes: Sequence[Lane]) -> Moves | None:
+        """None when there was no look since the last call."""
         with self._lock:
-            if time.monotonic() < self._due_at:
-                return None
-            self._due_at = time.monotonic() + _LOOK_S
-        began_ms, since_ms = now_ms() + self._survey.clock_ahead_ms, self._looked_ms
-        try:
-            found = self._ask()
-        except RemoteError:
+            fresh, self._fresh = self._fresh, None
+        if fresh is None:
             return None
-        self._topology, self._looked_ms = found, began_ms
+        since_ms, (self._looked_ms, found) = self._looked_ms, fresh
         now = {owner.lane: _node(owner) for owner in found.owners}
         held = {lane.name: lane for lane in lanes}
-        joined = tuple(node for name, node in now.items() if name not in held)
-        left = tuple(lane for name, lane in held.items() if name not in now)
-        changed = tuple(
-            (lane, now[name]) for name, lane in held.items() if name in now and lane.node.slots != now[name].slots
+        return Moves(
+            since_ms,
+            joined=tuple(node for name, node in now.items() if name not in held),
+            left=tuple(lane for name, lane in held.items() if name not in now),
+            changed=tuple(
+                (lane, now[name]) for name, lane in held.items() if name in now and lane.node.slots != now[name].slots
+            ),
         )
-        return Moves(since_ms, joined, left, changed)
+
+    def join(self) -> None:
+        """A node that does not answer may keep the thread for longer; it ends by itself then."""
+        self._soon.set()
+        self._thread.join(_JOIN_S)
+
+    def _run(self) -> None:
+        try:
+            while True:
+                self._soon.wait(_LOOK_S)
+                self._soon.clear()
+                self._halt.wait(_SOON_S)
+                began_ms = self._now_ms()
+                try:
+                    found = self._ask()
+                except RemoteError:
+                    continue  # lanes wait for their nodes, and say so
+                with self._lock:
+                    self._topology, self._fresh = found, (began_ms, found)
+        except Halted:
+            return
+
+    def _now_ms(self) -> int:
+        return now_ms() + self._survey.clock_ahead_ms
 
     def _ask(self) -> Topology:
         found = topology(self._remote, [*self._known, *self._primaries()])
-        self._known = list(dict.fromkeys([*((owner.host, owner.port) for owner in found.owners), *self._known]))[:64]
+        owners = [(owner.host, owner.port) for owner in found.owners]
+        self._known = list(dict.fromkeys([*owners, *self._known]))[:_KNOWN]
         return found
 
     def _primaries(self) -> list[tuple[str, int]]:

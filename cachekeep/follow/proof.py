@@ -1,0 +1,51 @@
+"""Whether what a pass over all keys found otherwise is explained by announcements. Called by follow.lane."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from cachekeep.codec.segment import NO_EXPIRY, Kind, Record
+from cachekeep.follow.crew import Crew, Member
+from cachekeep.follow.key_source import KeySource
+from cachekeep.follow.sweep import Sweep
+from cachekeep.follow.volume import RECONCILE
+
+_AT_ONCE = 500
+_HYLL = b"HYLL"
+
+
+def proved(sweep: Sweep, source: KeySource, crew: Crew, lane: Member) -> bool:
+    """Look again at suspects, some at a time; True when none is left.
+
+    Once every lane has handed over all that was announced until they were read, a key that is not known as it was read,
+    and was not announced since the pass began, was missed. Then it is written. Raises RemoteError, BlobError.
+    """
+    if sweep.read:
+        if not crew.has_passed(sweep.read_ms):
+            return False
+        missed = [one for one in sweep.read if not sweep.explains(one) and not _is_cache_of_count(one)]
+        sweep.read = []
+        if missed:
+            crew.missed(lane, len(missed))
+            for volume in crew.volumes():
+                volume.changed(missed, f"{lane.name}{RECONCILE}")
+    suspects = sweep.take_suspects(_AT_ONCE)
+    for db in {db for db, _ in suspects}:
+        keys = [key for at, key in suspects if at == db]
+        records, refused = source.records(db, keys)
+        sweep.read += stamped(db, keys, records, {key for key, _ in refused}, lane.now_ms())
+    sweep.read_ms = lane.now_ms()
+    return not sweep.read
+
+
+def stamped(db: int, keys: list[bytes], records: list[Record], refused: set[bytes], moment_ms: int) -> list[Record]:
+    """Records of that moment, and a tombstone for every key that is neither there nor refused."""
+    there = {record.key for record in records} | refused
+    gone = [key for key in keys if key not in there]
+    found = [replace(record, captured_ms=moment_ms) for record in records]
+    return found + [Record(int(Kind.TOMBSTONE), db, NO_EXPIRY, moment_ms, key, b"") for key in gone]
+
+
+def _is_cache_of_count(record: Record) -> bool:
+    """A HyperLogLog keeps its last count in its value: PFCOUNT changes it, and keyspace notifications say nothing."""
+    return _HYLL in record.payload[:16]
