@@ -148,7 +148,14 @@ class Following:
         name = self.generation_of(at_ms)
         with open_generation(self.repository, name, self.scratch, at_ms=at_ms) as contents:
             report = restore(contents, remote, survey(remote), RestoreOptions())
-        assert report.complete, f"{report}"
+            refused = {(db, key): why for db, key, why in report.refused}
+            told = [
+                f"{place} ({why}): {record}"
+                for records in (contents.batches() if refused else ())
+                for record in records
+                if (why := refused.get(place := (record.db, record.key)))
+            ]
+        assert report.complete, f"{told} {report}"
         return record(target)
 
     def covers(self, at_ms: int) -> bool:
