@@ -177,7 +177,7 @@ class KeyReader:
 
 
 def _is_nothing(payload: bytes) -> bool:
-    """A hash whose fields have all expired is there until the server gets round to it; no server loads such a payload.
+    """A hash without fields: what COPY makes of one whose fields have all expired. No server loads such a payload.
 
     Observed on Valkey 9.1.
     """
