@@ -12,9 +12,13 @@ where and what to do.
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import os
+import tempfile
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -196,6 +200,32 @@ def secret_of(passphrase_file: Path | None, key_file: Path | None) -> Secret | N
         return Passphrase(read_secret(passphrase_file).decode("utf-8", "strict").rstrip("\r\n"))
     text = os.environ.get("CACHEKEEP_BACKUP_PASSPHRASE")
     return Passphrase(text) if text else None
+
+
+@contextmanager
+def alone(place: Place, source: str) -> Iterator[None]:
+    """Follow a source into a place only once on this machine. source: its URL without credentials.
+
+    Raises CatalogError(STATE). Between machines the first entry that both try to write ends one of them.
+    """
+    where = place.dest if place.dest.startswith(_S3) else str(Path(place.dest).expanduser().resolve())
+    folder = Path(tempfile.gettempdir()) / f"cachekeep-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise CatalogError(
+            CatalogFault.STATE, f"{folder} belongs to somebody else", "set TMPDIR to a folder of your own"
+        )
+    name = hashlib.sha256(f"{where}\0{source}".encode()).hexdigest()[:32]
+    number = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            what = f"another command follows {source} into {place.dest}"
+            raise CatalogError(CatalogFault.STATE, what, "let it go on, end it first, or name another place") from error
+        yield
+    finally:
+        os.close(number)
 
 
 def read_secret(path: Path) -> bytes:

@@ -64,7 +64,7 @@ def followed(repository: Repository) -> list[Generation]:
     return [
         one
         for one in repository.generations()
-        if one.head and one.head.options.get("follow") and not (one.end is None and _origin(repository, one.name))
+        if one.head and one.head.options.get("follow") and not (one.end is None and origin_of(repository, one.name))
     ]
 
 
@@ -245,7 +245,7 @@ def _refuse(repository: Repository, one: Generation, now_ms: int) -> None:
         raise CatalogError(CatalogFault.STATE, what, "there are no changes in it that could be compacted")
     if one.end is not None:
         return
-    if origin := _origin(repository, one.name):
+    if origin := origin_of(repository, one.name):
         what = f"{one.name} is what an interrupted compaction of {origin} left"
         raise CatalogError(CatalogFault.STATE, what, f"compact {origin} again: that removes it")
     sign_ms = last_sign_ms(repository, one)
@@ -275,10 +275,10 @@ def _twins(repository: Repository, name: str) -> list[Generation]:
     began_ms = moment_ms(name) - 1
     near = [one for one, has in generations_in(repository.blobs).items() if moment_ms(one) == began_ms]
     found = [repository.generation(one) for one in sorted(near)]
-    return [one for one in found if one.objects == Objects(head=True) or _origin(repository, one.name) == name]
+    return [one for one in found if one.objects == Objects(head=True) or origin_of(repository, one.name) == name]
 
 
-def _origin(repository: Repository, name: str) -> str | None:
+def origin_of(repository: Repository, name: str) -> str | None:
     """The generation that it was compacted from."""
     origin = _origin_line(repository, name).get("from")
     return origin if isinstance(origin, str) else None

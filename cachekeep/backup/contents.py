@@ -150,8 +150,9 @@ class GenerationContents:
         before, after = nearest(found, at_ms)
         if before == after == at_ms:
             return at_ms
-        near = " and ".join(moment_text(one) for one in (before, after) if one is not None)
-        what = f"{self.name} does not cover {moment_text(at_ms)} of its source's clock"
+        ahead_ms = self.clock_ahead_ms or 0
+        near = " and ".join(moment_text(one - ahead_ms) for one in (before, after) if one is not None)
+        what = f"{self.name} does not cover {moment_text(at_ms - ahead_ms)}"
         raise CatalogError(CatalogFault.STATE, what, f"the nearest that it does: {near}" if near else "it covers none")
 
     @property
@@ -340,9 +341,8 @@ class Selected:
             if left := chosen(records):
                 yield left
         if self._required is not None and not found:
-            what = (
-                f"{self.name} has no key {self._required!r} as of {moment_text(self.captured_ms)} of its source's clock"
-            )
+            key = self._required.decode("utf-8", "backslashreplace")
+            what = f"{self.name} has no key {key} as of {moment_text(self.captured_ms - (self.clock_ahead_ms or 0))}"
             raise CatalogError(CatalogFault.ABSENT, what, "nothing was written; name another moment, or see --db")
 
     def again(self, records: list[Record]) -> list[Record]:

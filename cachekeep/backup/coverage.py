@@ -78,6 +78,11 @@ def nearest(found: Iterable[Stretch], moment_ms: int) -> tuple[int | None, int |
     return before, None
 
 
+def longest_between(found: Sequence[Stretch], last: int = 10) -> int | None:
+    """Of a source that was polled: the longest time in ms between two of the last moments; None below two."""
+    return max((after.since_ms - one.until_ms for one, after in pairwise(found[-last:])), default=None)
+
+
 def last_entry_for(entries: Iterable[Entry], moment_ms: int) -> int | None:
     """The first entry that covers the moment: with it and those before it, all is known. None when none does."""
     return next((one.number for one in entries if one.covers and one.covers[0] <= moment_ms <= one.covers[1]), None)

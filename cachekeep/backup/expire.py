@@ -4,7 +4,7 @@ A rule names periods: the newest backup of each is kept. In every period a good 
 counts only where there is no good one. Good is a complete one, and an open one (its source was followed) that covers a
 moment. A recovery window keeps whole every backup of which a restorable moment lies in it. Whatever the rule, what is
 left holds the newest good and the newest complete backup (the newest with gaps where there is none), and nothing is
-removed that another run may still be writing.
+removed that another run may still be writing. What an interrupted compaction left counts as one with its origin.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 
 from cachekeep.backup.catalog import Generation, Repository, Status
+from cachekeep.backup.compact import origin_of
 from cachekeep.backup.lease import LEASE_MS, is_alive, last_sign_ms, moment_ms
 from cachekeep.backup.moments import last_moment_ms, skew_ms
 
@@ -107,15 +108,21 @@ def plan(
     now_ms: int,
     written_ms: Mapping[str, int] | None = None,
     covered_ms: Mapping[str, int] | None = None,
+    origin_of_twin: Mapping[str, str] | None = None,
 ) -> list[Removal]:
     """What to remove, oldest first.
+
+    origin_of_twin: of what compactions wrote, the name of the one that it was made from. While that one counts, both
+    are one backup: they stay or go together.
 
     written_ms: of those without an end, when something was written last, if that is known. covered_ms: the latest
     restorable moment of those that were followed and have one. All in ms since 1970 by this machine's clock; a
     generation's age is counted from its name.
     """
     covered, written = covered_ms or {}, written_ms or {}
-    newest_first = sorted(generations, key=lambda one: one.name, reverse=True)
+    counting = {one.name for one in generations if _is_good(one, covered) or one.status is Status.GAPS}
+    twins = {twin: origin for twin, origin in (origin_of_twin or {}).items() if origin in counting}
+    newest_first = sorted((one for one in generations if one.name not in twins), key=lambda one: one.name, reverse=True)
     good = [one for one in newest_first if _is_good(one, covered)]
     complete = [one for one in newest_first if one.status is Status.COMPLETE]
     best = [*good, *(one for one in newest_first if one.status is Status.GAPS)][:1]
@@ -130,7 +137,12 @@ def plan(
             removals.append(Removal(one.name, f"with gaps, and not needed for {keep}"))
         elif good and one.name < good[0].name:
             removals.append(Removal(one.name, f"{one.status.value}, and {good[0].name} is newer and {_how(good[0])}"))
-    return removals[::-1]
+    going = {removal.name for removal in removals}
+    for one in generations:
+        alive = is_alive(one, max(moment_ms(one.name), written.get(one.name, 0)), now_ms)
+        if twins.get(one.name) in going and not alive:
+            removals.append(Removal(one.name, f"compacted from {twins[one.name]}, which goes too"))
+    return sorted(removals, key=lambda removal: removal.name)
 
 
 def expire(
@@ -147,10 +159,22 @@ def expire(
         for one in generations
         if one.status in (Status.UNFINISHED, Status.OPEN) and (sign := last_sign_ms(repository, one)) is not None
     }
-    removals = plan(generations, keep, now, written, _covered(repository, generations, keep, now))
+    covered = _covered(repository, generations, keep, now)
+    removals = plan(generations, keep, now, written, covered, _twins(repository, generations))
     for removal in () if dry_run else removals:
         repository.remove(removal.name)
     return removals
+
+
+def _twins(repository: Repository, generations: Iterable[Generation]) -> dict[str, str]:
+    """By name, what each was compacted from, where that is there. Their names are 1 ms apart."""
+    names = {one.name for one in generations}
+    moments = {moment_ms(name) for name in names}
+    found: dict[str, str] = {}
+    for one in generations:
+        if moment_ms(one.name) + 1 in moments and (origin := origin_of(repository, one.name)) in names:
+            found[one.name] = str(origin)
+    return found
 
 
 def _covered(repository: Repository, generations: Iterable[Generation], keep: Keep, now_ms: int) -> dict[str, int]:

@@ -36,9 +36,12 @@ _CLOCK_ROUNDS = 3
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)?", re.ASCII)
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|w|d|h|m|s)", re.ASCII)
 _AGO = re.compile(r"-((?:[\d.]+[a-z]+)+)|((?:[\d.]+[a-z]+ ?)+?) ?ago", re.ASCII)
-_SEGMENT = re.compile(r"\d{8,18}-[0-9a-f]{6}|#[1-9]\d{0,17}", re.ASCII)
+_SEGMENT = re.compile(
+    r"(\d{8,18}-[0-9a-f]{6})(?:\.seg)?|(?=0\d{7,17}(?:\.|$))0+([1-9]\d*)(?:\.json)?|#([1-9]\d{0,17})", re.ASCII
+)
+_OF_ONE = re.compile(r"(\d{8}T\d{6}\.\d{3}Z-[0-9a-f]{8})[/ ]?(.+)", re.ASCII)
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}
-_FORMS = "2026-11-22T21:00:00.123Z (or +01:00 in place of Z), 5m ago, -90s, latest, or a segment such as #12"
+_FORMS = "2026-11-22T21:00:00.123Z (or +01:00 in place of Z), 5m ago, -90s, now, latest, or a segment such as #12"
 _LONGEST_MS = 1 << 50
 
 
@@ -50,11 +53,12 @@ class MomentError(ValueError):
 class Moment:
     """What was asked for: one of these. ms: by this machine's clock. segment: a name, or `#` and an entry's number.
 
-    Neither: the latest that can be restored.
+    Neither: the latest that can be restored. generation: the name of the one that the segment is of, if it was said.
     """
 
     ms: int | None = None
     segment: str | None = None
+    generation: str | None = None
 
 
 class Found(NamedTuple):
@@ -70,10 +74,14 @@ def moment_of(text: str, now_ms: int) -> Moment:
     Fractions of a ms are cut off.
     """
     text = text.strip()
-    if text == "latest":
+    if text in ("latest", "now"):
         return Moment()
-    if _SEGMENT.fullmatch(text):
-        return Moment(segment=text)
+    named = _OF_ONE.fullmatch(text)
+    if segment := _SEGMENT.fullmatch(named[2] if named else text):
+        number = segment[2] or segment[3]
+        return Moment(segment=segment[1] or f"#{number}", generation=named[1] if named else None)
+    if named:
+        raise MomentError(f"{text!r} is no segment: write {named[1]}/#12, or --id {named[1]} --at '#12'")
     if written := _RFC3339.fullmatch(text):
         return Moment(_absolute_ms(text, *written.groups()))
     if ago := _AGO.fullmatch(text):
@@ -238,6 +246,10 @@ def find(repository: Repository, moment: Moment, generation: str | None = None) 
     Raises CatalogError: ABSENT, nothing was followed; STATE, a gap, with the nearest restorable moments and why, or
     several sources; BlobError.
     """
+    if moment.generation and generation not in (None, moment.generation):
+        what = f"the segment is of {moment.generation}, and --id names {generation}"
+        raise CatalogError(CatalogFault.STATE, what, "leave one of the two away")
+    generation = generation or moment.generation
     followed = [one for one in repository.generations() if one.head and one.head.options.get("follow")]
     if generation is None:
         chosen = [one for one in followed if one.status is not Status.DAMAGED]

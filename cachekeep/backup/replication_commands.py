@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from cachekeep.backup.absolute_expiries import NAMES, with_absolute_expiry
 from cachekeep.backup.catalog import CatalogError, CatalogFault
 from cachekeep.backup.catalog_chain import Place
+from cachekeep.backup.coverage import last_entry_for
 from cachekeep.backup.reader import GenerationReader
 
 _FOR_REPLICAS = frozenset((b"PING", b"REPLCONF", b"CLUSTER", b"PUBLISH", b"SPUBLISH"))
@@ -50,12 +51,13 @@ def timed_commands(
 
 
 def timed_pieces(reader: GenerationReader, lane: str, until_ms: int | None = None) -> Iterator[tuple[int, bytes]]:
-    """What one lane's stream is kept as. Pieces later than until_ms are left out.
+    """What one lane's stream is kept as. Pieces later than until_ms are left out, and segments without earlier ones.
 
-    Raises CatalogError(DAMAGED) where anything before that moment is not whole, also when the reader skips damage:
+    Raises CatalogError(DAMAGED) where anything that the moment needs is not whole, also when the reader skips damage:
     a stream without its middle means something else. SegmentError, BlobError.
     """
     number = found = promised = 0
+    last = None if until_ms is None else last_entry_for(reader.chain.entries, until_ms)
 
     def check() -> None:
         if found != promised:
@@ -64,11 +66,15 @@ def timed_pieces(reader: GenerationReader, lane: str, until_ms: int | None = Non
 
     def wanted(place: Place) -> bool:
         nonlocal number, found, promised
+        if last is not None and place.number > last:
+            return False
         entry = place.entry
         if entry is None:
             what = f"{reader.name}: entry {place.number} of a replication stream is damaged, and with it whose it is"
             raise CatalogError(CatalogFault.DAMAGED, what, _ADVICE)
-        if entry.lane != lane or (until_ms is not None and entry.first_ms is not None and entry.first_ms > until_ms):
+        if entry.lane != lane or entry.first_ms is None:  # of another one, or without any record
+            return False
+        if until_ms is not None and entry.first_ms > until_ms:
             return False
         check()  # of the one before: it has been read
         number, found, promised = place.number, 0, entry.records

@@ -41,6 +41,9 @@ from cachekeep.backup.catalog_objects import (
 from cachekeep.codec.segment import FRAME_BYTES, FrameWriter, RawFrame, Record, SegmentEncoder, SegmentHeader
 from cachekeep.domain.blobs import BlobError, BlobFault, check_name
 
+# What a segment covers, or what says so once its turn to become part of the generation has come.
+Covers = tuple[int, int] | None | Callable[[], tuple[int, int] | None]
+
 # Frames that wait for the thread that compresses and writes: enough to never let it idle, little memory.
 _WAITING_FRAMES = 3
 
@@ -128,10 +131,13 @@ class GenerationWriter:
         lane: str,
         db: int | None,
         cursor: str | None,
-        covers: tuple[int, int] | None = None,
+        covers: Covers = None,
         position: str | None = None,
     ) -> Entry:
-        """Make a segment that is durable part of the generation. Raises BlobError; CatalogError(STATE) when over."""
+        """Make a segment that is durable part of the generation. Raises BlobError; CatalogError(STATE) when over.
+
+        covers: where it is called, the entries before this one are durable and no other one is being written.
+        """
         with self._lock:
             self._refuse_if_over()
             entry = Entry(
@@ -148,7 +154,7 @@ class GenerationWriter:
                 first_ms=written.first_ms,
                 last_ms=written.last_ms,
                 previous=self._last,
-                covers=covers,
+                covers=covers() if callable(covers) else covers,
                 position=position,
             )
             data = object_bytes(entry)
@@ -210,6 +216,7 @@ class GenerationWriter:
                 return
             self._over = f"{where} could not be written ({error.what})"
             if error.fault is BlobFault.EXISTS:
+                self._over = f"another run writes it too: {where} is there"
                 raise CatalogError(
                     CatalogFault.STATE, f"another run writes {self.name} too: {where} is there", "let only one go on"
                 ) from error
@@ -266,12 +273,10 @@ class SegmentWriter:
         for frame in self._frames.add(records):
             self._hand_over(frame)
 
-    def close(
-        self, cursor: str | None = None, *, covers: tuple[int, int] | None = None, position: str | None = None
-    ) -> Entry:
+    def close(self, cursor: str | None = None, *, covers: Covers = None, position: str | None = None) -> Entry:
         """Store the rest and write the entry: durable when this returns. cursor: where the scan goes on.
 
-        covers, position: see Entry.
+        covers, position: see Entry, and commit.
         """
         if not self._open:
             raise ValueError("this segment is closed")

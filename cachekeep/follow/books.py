@@ -74,12 +74,10 @@ class Books:
         if not lanes or not all(lane.connected for lane in lanes):
             return
         for book in self.all():
-            if any(lane.sweeps.has(book.volume, "base", "gap") for lane in lanes):
-                continue
-            until = _oldest(lanes)
-            if until is None:
-                continue
             with self._lock:
+                until = _oldest(lanes)
+                if until is None or any(lane.sweeps.owes(book.volume) for lane in lanes):
+                    continue
                 if self._polled:
                     self._claim_point(book, until, lanes)
                 # What passes wrote is of the moment of writing: it has to lie before what is claimed.
@@ -102,6 +100,10 @@ class Books:
         with self._lock:
             for book in self._all:
                 self._lose(book, since_ms, reason, lane)
+
+    def fell_behind(self, seconds: float, lane: Member) -> None:
+        """Nothing was missed, but when each change was is not known well enough."""
+        self.lose(None, f"changes came faster than they could be read: reading them took {seconds:.1f} s", lane.name)
 
     def missed(self, keys: int, proved_ms: int | None, lane: Member) -> None:
         """Since the last proof changes were missing. Entries have claimed it already: the log takes it back."""
@@ -126,8 +128,9 @@ class Books:
                 last = book.volume.last_covered_ms
                 book.since_ms = book.until_ms = None
                 book.pass_began = time.monotonic()
-                if last is not None and (book.lost is None or book.lost.since_ms > last):
-                    book.lost = Lost(last, reason, None)
+                if last is not None:
+                    before = f"{book.lost.reason}; " if book.lost else ""
+                    book.lost = Lost(min(last, book.lost.since_ms if book.lost else last), before + reason, None)
 
     def _claim_until(self, book: Book, until: int) -> None:
         if book.until_ms is None or until > book.until_ms:
@@ -146,6 +149,8 @@ class Books:
                     lane.sweeps.want(book.volume, "gap")
             return
         took_s, before = now - book.pass_began, book.until_ms
+        # Of the lane that ended last: every key was read by then.
+        until = max(until, *(lane.watermark_ms or 0 for lane in lanes))
         if book.since_ms is None:
             self._begins(book, until, 0)
             self._monitor.news(f"a pass takes {took_s:.1f} s; moments that can be restored lie so far apart at least")

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from cachekeep.backup.catalog import CatalogError, Generation, Repository, Status
+from cachekeep.backup.catalog import CatalogError, CatalogFault, Generation, Repository, Status
 from cachekeep.backup.catalog_objects import Gap, Head, Lane
 from cachekeep.backup.interruptions import Journal, now_ms
 from cachekeep.backup.reader import GenerationReader
@@ -74,6 +74,12 @@ class Chapter:
         self.writer = GenerationWriter.resume(self.repository, self.name)
         self.journal.generation = self.writer
 
+    def still_there(self) -> None:
+        """Raises CatalogError(ABSENT) when somebody removed the generation: nothing is written into the void."""
+        if not self.repository.blobs.exists(f"{self.name}/head.json"):
+            what = f"{self.name} was removed while it was written"
+            raise CatalogError(CatalogFault.ABSENT, what, "begin again; what was captured is gone with it")
+
     def gap(self, gap: FollowGap) -> None:
         """Note one that has ended (end_ms), or in which the capture ends. Durable with the journal's next flush."""
         with self._lock:
@@ -90,11 +96,13 @@ class Chapter:
 
 
 def open_generation_of(repository: Repository, source: str, method: str) -> Generation | None:
-    """The newest generation of the source, if it is open and was followed by that method."""
-    own = [one for one in repository.generations() if one.head and one.head.source == source]
-    if not own or own[-1].status is not Status.OPEN or own[-1].head is None:
-        return None
-    return own[-1] if own[-1].head.options.get("follow") == method else None
+    """The newest generation of the source that was followed by that method, if it is open."""
+    own = [
+        one
+        for one in repository.generations()
+        if one.head and one.head.source == source and one.head.options.get("follow") == method
+    ]
+    return own[-1] if own and own[-1].status is Status.OPEN else None
 
 
 __all__ = ["CatalogError", "Chapter", "open_generation_of"]

@@ -14,7 +14,9 @@ from cachekeep.backup.copy_method import choose as choose_copy
 from cachekeep.backup.copy_types import CopyOptions
 from cachekeep.backup.survey_types import Ability, Survey
 from cachekeep.codec.info import parse_info
+from cachekeep.domain.engine import Engine
 from cachekeep.domain.remote import Connection, Refusal, Remote, RemoteError, RemoteFault, ScratchEngines, understood
+from cachekeep.follow import psync_time_left
 from cachekeep.follow.signals import EVENTS, SPACES, notify, track
 from cachekeep.follow.types import Choice, FollowMethod, FollowOptions
 
@@ -93,6 +95,8 @@ def choose(remote: Remote, survey: Survey, options: FollowOptions, scratch: Scra
 
 def _limits(survey: Survey, rung: Rung) -> tuple[str, ...]:
     limits = list(_LIMITS[rung.method])
+    if rung.method == "psync" and _tells_time_left(survey):
+        limits.append(psync_time_left.LIMIT)
     if rung.method != "psync":
         if not survey.can(Ability.PEXPIRETIME) and not survey.can(Ability.SCRIPTS):
             limits.append(_INEXACT)
@@ -113,10 +117,16 @@ def _why_impossible(survey: Survey) -> str | None:
 def _why_no_psync(survey: Survey, scratch: ScratchEngines | None) -> str | None:
     if impossible := _why_impossible(survey):
         return impossible
+    if _tells_time_left(survey):
+        return f"the stream of {survey.server} tells expiries as time left, which is not exact by the time it comes"
     if survey.mode == "cluster":
         return "in cluster mode slots move between the streams of the nodes, and each move would begin a new copy"
     method, why = choose_copy(survey, CopyOptions(), scratch)
     return None if method == "psync" else why.partition("since ")[2] or why
+
+
+def _tells_time_left(survey: Survey) -> bool:
+    return survey.target.engine is Engine.REDIS and survey.target.number < (7, 0)
 
 
 def _why_unreadable(survey: Survey) -> str | None:

@@ -55,6 +55,11 @@ class Cluster:
         owner = self._topology.owner_of.get(slot)
         return owner.lane if owner else None
 
+    @property
+    def looked_ms(self) -> int:
+        """When the look began that `moves` told of last, by the source's clock."""
+        return self._looked_ms
+
     def look_soon(self) -> None:
         self._soon.set()
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from cachekeep.backup.catalog import CatalogError
 from cachekeep.backup.pacing import Halt
 from cachekeep.backup.survey_types import Survey
 from cachekeep.domain.blobs import BlobError
-from cachekeep.domain.remote import Remote
+from cachekeep.domain.remote import Refusal, Remote
 from cachekeep.follow.monitor import Monitor
 from cachekeep.follow.signals import Changed
 from cachekeep.follow.sweeps import Sweeps
@@ -32,6 +33,14 @@ class Member(Protocol):
 
     def now_ms(self) -> int:
         """By the source's clock."""
+        ...
+
+    def had(self, key: bytes) -> bool:
+        """Whether the key is of a slot that the node has, or had a moment ago."""
+        ...
+
+    def refused(self, db: int, refused: Iterable[tuple[bytes, Refusal]]) -> None:
+        """Keys that could not be read: handed to whoever has them now, or skipped and noted. Raises RemoteError."""
         ...
 
     def hear(self, keys: dict[Changed, float]) -> bool:
@@ -66,6 +75,10 @@ class Crew(Protocol):
 
     def doubt(self, lane: Member, since_ms: int | None, reason: str) -> None:
         """Something may have been missed since then (None: since the last covered moment): all keys are read again."""
+        ...
+
+    def fell_behind(self, lane: Member, seconds: float) -> None:
+        """A round took so long that its values may be of any moment within it."""
         ...
 
     def missed(self, lane: Member, keys: int) -> None:

@@ -29,14 +29,15 @@ from cachekeep.backup.progress import OnProgress, unheard
 from cachekeep.backup.reader import GenerationReader
 from cachekeep.backup.survey import survey as look
 from cachekeep.backup.survey_types import Survey
+from cachekeep.backup.walk import Halted
 from cachekeep.codec.segment import Record
 from cachekeep.domain.remote import Remote, RemoteError, RemoteFault, ScratchEngines
 from cachekeep.follow.choose import choose
 from cachekeep.follow.follow import follow
 from cachekeep.follow.guard_compare import Comparison, Seen, classes
-from cachekeep.follow.guard_expected import Expected, flushed_since, signalled_since
+from cachekeep.follow.guard_expected import Expected, emptied_since, signalled_since
 from cachekeep.follow.guard_herald import Heard, Heralds
-from cachekeep.follow.guard_past import ANNOUNCED, Past
+from cachekeep.follow.guard_past import ANNOUNCED, Past, emptied, restorable
 from cachekeep.follow.guard_restore import Restorer
 from cachekeep.follow.guard_types import (
     RESTORED,
@@ -54,6 +55,10 @@ from cachekeep.follow.guard_watch import Watch
 from cachekeep.follow.types import Choice, FollowReport, FollowStatus, OnNews, OnStatus
 
 _PAUSE_S = 0.25
+_NAMES = {"psync": "PSYNC", "tracking": "CLIENT TRACKING", "keyspace": "keyspace notifications", "poll": "polling"}
+_NOTICES = "it notices which keys clients write after the return, so that these are kept, and it outlives a restart"
+_PROVES_NOTHING = "nothing else is allowed here; nobody knows what was written after the last pass: nothing is proved"
+_PASSING = (RemoteFault.UNREACHABLE, RemoteFault.DENIED)  # a new server may get its users and passwords a moment later
 
 
 class NotBack(RemoteError):
@@ -66,11 +71,14 @@ def choose_for_guard(remote: Remote, survey: Survey, options: GuardOptions, scra
     Raises RemoteError(DENIED).
     """
     if options.follow.source != "auto":
-        return choose(remote, survey, options.follow, scratch)
+        chosen = choose(remote, survey, options.follow, scratch)
+        return replace(chosen, why="it was asked for")
     refused: RemoteError | None = None
     for method in (*ANNOUNCED, "poll"):
         try:
-            return choose(remote, survey, replace(options.follow, source=method), scratch)
+            chosen = choose(remote, survey, replace(options.follow, source=method), scratch)
+            because = f" ({refused.what.partition(', but ')[2] or refused.what})" if refused else ""
+            return replace(chosen, why=(_PROVES_NOTHING if method == "poll" else _NOTICES) + because)
         except RemoteError as error:
             if error.fault is not RemoteFault.DENIED:
                 raise
@@ -134,27 +142,42 @@ class _Guard:
         self._heard, self._began = Heard(), time.monotonic()
 
     def run(self, upgrade: Upgrade, offer: Offer) -> GuardReport:
-        self._news(f"capturing by {self._choice.why}")
+        method = self._choice.method
+        self._news(f"capturing by {_NAMES[method]}: {self._choice.why}")
+        for limit in self._choice.limits:
+            self._news(f"its limits: {limit}")
         begun = self._watch.proved()
+        if method != "poll":  # which claims moments: of others, an interval
+            begun = self._watch.proved((begun.durable_until_ms or 0) + 1)
         self._news("every change is captured and durable from here on: the upgrade may begin")
         upgrade_began_ms = _there_ms(self._before)
-        with Heralds(self._remote, self._before, self._choice.method) as heralds:
+        self._watch.on_end = self._news
+        with Heralds(self._remote, self._before, method) as heralds:
             command = upgrade(lambda: self._watch.ended)
+            self._go_on()
             after = self._back(begun)
             self._heard = heralds.heard()
         past = Past.of(self._repository, begun, upgrade_began_ms)
-        doubts = list(past.doubts(self._choice.method, self._before, after))
         moment_ms = past.covered.until_ms
         self._news("comparing every key with what the backup says that there has to be")
         with open_generation(self._repository, begun.generation, self._scratch, at_ms=moment_ms) as at:
             expected = Expected(at, self._repository, moment_ms)
             found, seen = self._compare(expected, after, {})
-            doubts += past.doubts_of(found, self._heard)
-            left, restored = found, None
-            written = len(expected.written_since(past.back_ms)) if found.to_restore else None
-            if found.to_restore and not doubts and offer(found):
-                restored, left = self._restore(expected, after, found, seen)
-        return self._report(begun, command, after, past, found, left, restored, written, doubts)
+            doubts = [*past.doubts(method, self._before, after, found), *past.doubts_of(method, found, self._heard)]
+            doubts += self._emptied(begun, upgrade_began_ms)
+            left, restored, offered = found, None, restorable(found, self._heard)
+            if offered.to_restore and not doubts and offer(offered):
+                restored, left = self._restore(expected, after, offered, seen)
+                doubts += self._emptied(begun, upgrade_began_ms)
+            return self._report(begun, command, after, past, expected, found, left, restored, doubts)
+
+    def _emptied(self, begun: FollowStatus, since_ms: int) -> Iterator[str]:
+        return emptied(emptied_since(self._repository, begun.generation, since_ms))
+
+    def _go_on(self) -> None:
+        """Raises Halted when everything is to stop."""
+        if self._stop.is_set():
+            raise Halted("stopped before the upgrade was judged; what was captured is kept")
 
     # The upgrade
 
@@ -164,7 +187,7 @@ class _Guard:
             after = self._look()
             self._watch.proved(_there_ms(after))
         except RemoteError as error:
-            if error.fault is not RemoteFault.UNREACHABLE:
+            if error.fault not in _PASSING:
                 raise
             text = moment_text(begun.durable_until_ms or 0)
             advice = f"what was captured is kept: `backup restore --at` has every moment up to {text} at least"
@@ -172,15 +195,28 @@ class _Guard:
         return after
 
     def _look(self) -> Survey:
-        """What the endpoint is now, however long it stays away: the capture's patience ends that."""
+        """What the endpoint is now, however long it stays away: the capture's patience ends that.
+
+        One that lets nobody in, or is a replica and was none, is waited for as long. Raises RemoteError, Halted.
+        """
+        told, began = set[str](), time.monotonic()
         while True:
+            last = time.monotonic() - began > self._options.follow.patience_s
             try:
-                return look(self._remote)
+                after = look(self._remote)
+                if last or after.role == self._before.role or after.role == "primary":
+                    return after
+                trouble = "the endpoint is a replica now: waiting until it is a primary"
             except RemoteError as error:
-                if error.fault is not RemoteFault.UNREACHABLE:
+                if error.fault not in _PASSING or (last and error.fault is RemoteFault.DENIED):
                     raise
+                trouble = f"{error.what}: waiting" if error.fault is RemoteFault.DENIED else ""
+            if trouble and trouble not in told:
+                told.add(trouble)
+                self._news(trouble)
             self._watch.until(lambda status: True)
             self._stop.wait(_PAUSE_S)
+            self._go_on()
 
     # The comparison
 
@@ -202,8 +238,6 @@ class _Guard:
         name = expected.name
         written = frozenset(signalled_since(self._repository, name, expected.entries, ours)) & frozenset(looked.seen)
         written |= {place for place in looked.seen if self._heard.has(place)}
-        if flushed := flushed_since(self._repository, name, expected.entries):
-            written |= {place for place in looked.seen if place[0] in flushed}
         found = classes(looked.seen, self._history(expected), written)
         findings = Findings(looked.compared, found, len(written), dict(looked.unread), looked.functions)
         return findings, {place: seen for place, seen in looked.seen.items() if place not in written}
@@ -221,7 +255,7 @@ class _Guard:
     def _restore(
         self, expected: Expected, after: Survey, found: Findings, seen: dict[Place, Seen]
     ) -> tuple[Restored, Findings]:
-        """Put back what is lost or went back, and look again."""
+        """Put back what was found to be so, and look again."""
         wanted = {place: seen[place] for one in RESTORED for place in found[one]}
         patience_s = self._options.patience_s
         with closing(Restorer(self._remote, after, patience_s=patience_s, stop=self._stop)) as restorer:
@@ -236,12 +270,16 @@ class _Guard:
         command: int | None,
         after: Survey,
         past: Past,
+        expected: Expected,
         found: Findings,
         left: Findings,
         restored: Restored | None,
-        written_since: int | None,
         doubts: Sequence[str],
     ) -> GuardReport:
+        doubts = list(dict.fromkeys(doubts))
+        changed, since_back = expected.written_since(expected.moment_ms), expected.written_since(past.back_ms)
+        written_since = len(since_back) if found.to_restore else None
+        missing = {place for one in RESTORED for place in left[one]}
         why, verdict = list[str](), _verdict(left, self._choice, doubts)
         if verdict != "proved":
             why = [*doubts, *(f"{keys:,} keys could not be read: {words}" for words, keys in left.unread.items())]
@@ -261,6 +299,8 @@ class _Guard:
             left=left,
             restored=restored,
             written_since=written_since,
+            later=len(changed - since_back),
+            only_here=len(missing & changed),
             verdict=verdict,
             why=tuple(why),
             notes=tuple(past.notes(found, self._heard, written_since)),
@@ -269,8 +309,10 @@ class _Guard:
 
 
 def _verdict(left: Findings, choice: Choice, doubts: Sequence[str]) -> Verdict:
+    if doubts:
+        return "unproved"
     if left.to_restore:
-        return "unproved" if doubts else "different"
+        return "different"
     return "unproved" if left.unread or choice.method == "poll" else "proved"
 
 

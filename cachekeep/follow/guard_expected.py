@@ -1,7 +1,8 @@
 """What an endpoint has to have after an upgrade: its state at the last covered moment, and all changes announced since.
 
 What a pass over all keys found after the outage is left out: that is what the endpoint came back with, which is the
-thing to be judged. Called by follow.guard; reads a backup only.
+thing to be judged. So is the emptying of a database: a replica that copies an empty primary announces one too, and
+nobody can tell it from a FLUSHALL. `emptied_since` has it, as a doubt. Called by follow.guard; reads a backup only.
 """
 
 from __future__ import annotations
@@ -48,9 +49,9 @@ class Expected:
 
     def batches(self, databases: Collection[int] | None = None, match: bytes | None = None) -> Iterator[list[Record]]:
         """Every key once, but for those that the state itself has twice."""
-        latest, flushed = self._latest, self._latest.flushed
+        latest = self._latest
         for records in self._at.batches(databases, match):
-            if left := [one for one in latest.of_base(records) if one.db not in flushed]:
+            if left := latest.of_base(records):
                 yield left
         matches = matcher(match) if match is not None else (lambda key: True)
         for records in latest.of_changes(self._announced()):
@@ -80,7 +81,7 @@ class Expected:
 
     def _announced(self) -> Iterator[tuple[int, list[Record]]]:
         for number, records in self._reader.numbered(("changes",), _is_announced):
-            if left := [one for one in records if one.captured_ms > self.moment_ms]:
+            if left := [one for one in records if one.captured_ms > self.moment_ms and one.kind in _OF_KEYS]:
                 yield number, left
 
 
@@ -90,7 +91,7 @@ def signalled_since(
     """Database and key of every change that entries after this one have and no pass over all keys found.
 
     ours: what we wrote ourselves, as `meaning` tells it, None for keys that we deleted: those are no changes. A key may
-    come twice. A database that was flushed as a whole comes with the empty key alone: see `is_flushed`.
+    come twice. A database that was emptied as a whole is not among them: see `emptied_since`.
     Raises CatalogError, BlobError, SegmentError.
     """
     ours = ours or {}
@@ -102,11 +103,12 @@ def signalled_since(
                 yield place
 
 
-def flushed_since(repository: Repository, name: str, entry: int) -> set[int]:
-    """Databases that were emptied as a whole in entries after this one. Raises as signalled_since."""
+def emptied_since(repository: Repository, name: str, moment_ms: int) -> set[int]:
+    """Databases that were emptied as a whole after this moment (source's clock). Raises as signalled_since."""
     reader = GenerationReader.open(repository, name, unfinished=True)
-    batches = reader.numbered(("changes",), lambda place: place.number > entry)
-    return {record.db for _, records in batches for record in records if record.kind == Kind.FLUSHED}
+    batches = (records for _, records in reader.numbered(("changes",)))
+    flushed = (one for records in batches for one in records if one.kind == Kind.FLUSHED)
+    return {one.db for one in flushed if one.captured_ms > moment_ms}
 
 
 def _is_announced(place: EntryPlace) -> bool:

@@ -30,11 +30,13 @@ _KEYS_LIMIT = 500_000
 class Heard:
     """keys: database (None: the server does not tell it) and key. unseen: changes that were made before we listened;
     None where nobody tells. everything: so much was written, or a database emptied, that nothing is known.
+    flushed: a database was emptied.
     """
 
     keys: frozenset[Changed] = frozenset()
     unseen: int | None = None
     everything: bool = False
+    flushed: bool = False
 
     def has(self, place: Place) -> bool:
         return place in self.keys or (None, place[1]) in self.keys
@@ -68,6 +70,7 @@ class Heralds:
             frozenset().union(*(one.keys for one in self._each)),
             sum(unseen) if unseen and None not in unseen else None,  # type: ignore[arg-type]  # None is not among them
             any(one.everything for one in self._each),
+            any(one.flushed for one in self._each),
         )
 
 
@@ -78,7 +81,7 @@ class _Herald:
         self._remote, self._method, self._run_id = remote, method, node.run_id
         self.keys: set[Changed] = set()
         self.unseen: int | None = 0
-        self.broke = self.listened = self.everything = False
+        self.broke = self.listened = self.everything = self.flushed = False
         self._broke_at = 0.0
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self._run, name=f"herald-{node.lane}", daemon=True)
@@ -114,7 +117,8 @@ class _Herald:
                 ending = self.stop.wait(_LOOK_S)
                 heard = signals.heard(_WITHIN_S)
                 self.keys.update(heard.keys)
-                self.everything = self.everything or heard.flushed or len(self.keys) > _KEYS_LIMIT
+                self.flushed = self.flushed or heard.flushed
+                self.everything = self.everything or self.flushed or len(self.keys) > _KEYS_LIMIT
                 if self.everything:
                     self.keys.clear()
         except RemoteError:

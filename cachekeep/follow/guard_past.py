@@ -6,7 +6,7 @@ Called by follow.guard. Reads a backup only.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cachekeep.backup.catalog import Repository
 from cachekeep.backup.catalog_objects import Gap
@@ -15,7 +15,7 @@ from cachekeep.backup.moments import coverage_of
 from cachekeep.backup.reader import GenerationReader
 from cachekeep.backup.survey_types import Survey
 from cachekeep.follow.guard_herald import Heard
-from cachekeep.follow.guard_types import Findings, Outage
+from cachekeep.follow.guard_types import Findings, Outage, Place
 from cachekeep.follow.types import FollowMethod, FollowStatus
 
 ANNOUNCED: tuple[FollowMethod, ...] = ("tracking", "keyspace")
@@ -45,21 +45,37 @@ class Past:
         gaps = tuple(gap for gap in coverage.gaps if gap.end_ms is None or gap.end_ms > covered.until_ms)
         return cls(covered, outages, gaps)
 
-    def doubts(self, method: FollowMethod, before: Survey, after: Survey) -> Iterator[str]:
-        """Why a difference may be a write that we could not see, as sentences: then nothing is put back by itself."""
-        if method not in ANNOUNCED:
+    def doubts(self, method: FollowMethod, before: Survey, after: Survey, found: Findings) -> Iterator[str]:
+        """Why a difference may be a write that we could not see, or a loss that we cannot see, as sentences.
+
+        With one of them nothing is put back, and nothing proved.
+        """
+        if after.role == "replica" and before.role != "replica":
+            yield (
+                "the endpoint is a replica now, so what it has is what its primary has, at any moment: make it a"
+                " primary, or guard its primary"
+            )
+        if method == "poll" or (method not in ANNOUNCED and found.to_restore):
             yield f"by {method} nobody knows which keys were written since the endpoint came back"
         for gap in self.gaps:
             if not any(_overlaps(gap, outage) for outage in self.outages):
                 yield f"continuity was lost while the endpoint was there: {gap.reason}"
         processes = [{node.run_id for node in seen.nodes} for seen in (before, after)]
-        if self.gaps and "" not in processes[0] and processes[0] == processes[1]:
+        if found.to_restore and self.gaps and "" not in processes[0] and processes[0] == processes[1]:
             yield "the same process answers as before: what differs was written while it could not be watched"
 
-    def doubts_of(self, found: Findings, heard: Heard) -> Iterator[str]:
-        """The same, of what was found."""
-        if heard.everything:
-            yield "a database was emptied, or too much written, before the capture was back: nobody knows what was lost"
+    def doubts_of(self, method: FollowMethod, found: Findings, heard: Heard) -> Iterator[str]:
+        """The same, of what was heard."""
+        if heard.flushed or (heard.everything and found.to_restore):
+            yield (
+                "a database was emptied, or too much written to hear it all, since the endpoint was back: nobody knows"
+                " what was lost"
+            )
+        if heard.unseen is None and found.to_restore and method in ANNOUNCED:
+            yield (
+                "nobody knows what clients wrote before anybody listened, for the server that answers now had begun"
+                " before the old one was gone, or does not tell: what is missing may be what they deleted"
+            )
         if heard.unseen and 0 < found.to_restore <= heard.unseen:
             yield (
                 f"clients made {heard.unseen:,} changes in the first moment, before anybody listened, and only"
@@ -84,16 +100,36 @@ class Past:
                 f"clients made {heard.unseen:,} changes in the first moment, before anybody listened: so many of the"
                 " keys that are missing may be what they deleted"
             )
+        if found["went back"] and heard.unseen != 0:
+            count = "an unknown number of" if heard.unseen is None else f"{heard.unseen:,}"
+            yield (
+                f"the {len(found['went back']):,} keys that went back are kept: clients made {count} changes before"
+                " anybody listened, and may have written these values themselves"
+            )
         if written_since:
+            older = " with older data" if found["went back"] else ""
             yield (
-                f"{written_since:,} keys were written by clients after the endpoint was back with older data: they are"
-                " kept, also where what was written builds on that"
+                f"{written_since:,} keys were written by clients after the endpoint was back{older}: they are"
+                " kept, also where what was written builds on what was missing then"
             )
-        if found["changed"]:
-            yield (
-                f"{len(found['changed']):,} keys have a value that no backup knows: written after the endpoint was back"
-                " and before it could be captured again, or of a copy older than any backup; they are kept"
-            )
+
+
+def restorable(found: Findings, heard: Heard) -> Findings:
+    """What may be put back: keys that are there only where it is certain that no client wrote them unheard."""
+    if heard.unseen == 0:
+        return found
+    lost = found["lost"] if len(found["lost"]) > (heard.unseen or 0) else frozenset[Place]()
+    return replace(found, classes={"lost": lost})
+
+
+def emptied(databases: set[int]) -> Iterator[str]:
+    """A doubt, where databases were emptied after the upgrade began."""
+    if databases:
+        names = ", ".join(str(db) for db in sorted(databases))
+        yield (
+            f"database {names} was emptied as a whole since the upgrade began: by a client (FLUSHALL), or by a replica"
+            " that copied its primary anew; nobody can tell which, so what is not there may be lost"
+        )
 
 
 def _overlaps(gap: Gap, outage: Outage) -> bool:

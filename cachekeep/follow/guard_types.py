@@ -82,6 +82,8 @@ class GuardReport:
     known, by the source's clock, which was clock_ahead_ms ahead of this machine's. command: exit code of the upgrade's
     command, None without one. before, after: what answered. found: the first comparison; left: the last one.
     written_since: keys that clients wrote after the endpoint was back with less than it had; None where it had all.
+    later: keys that changed after covered_until_ms and before the outage, and were captured; only_here: those of them
+    that are missing: a restore of covered_until_ms does not have these changes.
     why: sentences, what keeps it from being proved.
     """
 
@@ -100,6 +102,8 @@ class GuardReport:
     left: Findings
     restored: Restored | None
     written_since: int | None
+    later: int
+    only_here: int
     verdict: Verdict
     why: tuple[str, ...]
     notes: tuple[str, ...]

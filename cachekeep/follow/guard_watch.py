@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 from cachekeep.backup.walk import Halted
-from cachekeep.follow.types import FollowReport, FollowStatus, OnStatus
+from cachekeep.follow.types import FollowReport, FollowStatus, OnNews, OnStatus
 
 # Runs until the event is set: follow.follow.follow with all but the last two of its arguments.
 Capture = Callable[[OnStatus, threading.Event], FollowReport]
@@ -14,7 +14,10 @@ _LOOK_S = 0.2
 
 
 class Watch:
-    """A context: the capture ends with it, in order. stop: of the whole undertaking."""
+    """A context: the capture ends with it, in order. stop: of the whole undertaking.
+
+    on_end: told at once, from its thread, when the capture ends by an error.
+    """
 
     def __init__(self, capture: Capture, on_status: OnStatus, stop: threading.Event) -> None:
         self._capture, self._on_status, self._stop = capture, on_status, stop
@@ -23,6 +26,7 @@ class Watch:
         self._error: BaseException | None = None
         self._ended = False
         self._end = threading.Event()
+        self.on_end: OnNews = lambda sentence: None
         self._thread = threading.Thread(target=self._run, name="capture")
 
     def __enter__(self) -> Watch:
@@ -80,6 +84,8 @@ class Watch:
             self._capture(self._told, self._end)
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
             self._error = error
+            if not self._end.is_set():
+                self.on_end(f"the capture has ended: {error}")
         finally:
             with self._changed:
                 self._ended = True

@@ -115,9 +115,12 @@ class Index:
         with self._lock:
             self._sql.executemany("UPDATE state SET pass = ? WHERE db = ? AND key = ?", [(pass_, db, k) for k in keys])
 
-    def unseen(self, pass_: int, slots: Sequence[tuple[int, int]]) -> Iterator[tuple[int, list[bytes]]]:
-        """(database, keys) that no pass from pass_ on has met, within the ranges of slots (none: all), page by page."""
-        where = " OR ".join(f"slot BETWEEN {first} AND {last}" for first, last in slots) or "1"
+    def unseen(self, pass_: int, slots: Sequence[tuple[int, int]] | None) -> Iterator[tuple[int, list[bytes]]]:
+        """(database, keys) that no pass from pass_ on has met, within the ranges of slots (None: all), page by page."""
+        if slots is None:
+            where = "1"
+        else:
+            where = " OR ".join(f"slot BETWEEN {first} AND {last}" for first, last in slots) or "0"
         query = (
             f"SELECT db, key FROM state WHERE (db, key) > (?, ?) AND pass < ? AND NOT flags & {ABSENT}"  # noqa: S608
             f" AND ({where}) ORDER BY db, key LIMIT {_ASKED_AT_ONCE}"
@@ -148,10 +151,11 @@ class Index:
             query = f"SELECT count(*) FROM state WHERE db = ? AND NOT flags & {ABSENT}"  # noqa: S608
             return int(self._sql.execute(query, (db,)).fetchone()[0])
 
-    def flush(self, db: int) -> None:
-        """The database was emptied."""
+    def flush(self, db: int, *, copied: bool = True) -> None:
+        """The database was emptied. copied: what the base has of it is gone as well."""
         with self._lock:
-            self._sql.execute("DELETE FROM state WHERE db = ?", (db,))
+            more = "" if copied else f" AND flags & {CHANGED}"
+            self._sql.execute(f"DELETE FROM state WHERE db = ?{more}", (db,))  # noqa: S608
 
     def unknow(self, seq: int) -> None:
         """What was put since then may not have been stored: it counts as unknown, and as there."""

@@ -21,6 +21,7 @@ from cachekeep.follow.cluster import Cluster
 from cachekeep.follow.crew import Member
 from cachekeep.follow.lane import Lane
 from cachekeep.follow.monitor import Monitor
+from cachekeep.follow.proofs import Proofs
 from cachekeep.follow.signals import Changed
 from cachekeep.follow.store_trouble import StoreTrouble
 from cachekeep.follow.sweep import SweepKind
@@ -55,9 +56,7 @@ class KeyFollow:
         self._left: list[Lane] = []
         self._lock = threading.RLock()
         self._homeless: dict[Changed, float] = {}
-        self._proving, self._proved_at = False, time.monotonic()
-        self._proof_began_ms: int | None = None
-        self._proved_ms: int | None = None
+        self._proofs = Proofs(0.0 if choice.method == "poll" else options.reconcile_s)
         self._told: Callable[[], None] = lambda: None
 
     def run(self, tick: Callable[[], None]) -> None:
@@ -100,23 +99,32 @@ class KeyFollow:
             lane.sweeps.want(volume, _kind(volume))
 
     def doubt(self, lane: Member, since_ms: int | None, reason: str) -> None:
+        for volume in self.volumes():  # first: nothing is claimed from here on
+            lane.sweeps.want(volume, _kind(volume))
         self._books.lose(since_ms, reason, lane.name)
-        if lane.connected:
-            for volume in self.volumes():
-                lane.sweeps.want(volume, _kind(volume))
+
+    def fell_behind(self, lane: Member, seconds: float) -> None:
+        self._books.fell_behind(seconds, lane)
 
     def missed(self, lane: Member, keys: int) -> None:
-        self._books.missed(keys, self._proved_ms, lane)
+        self._books.missed(keys, self._proofs.proved_ms, lane)
 
     def elsewhere(self, lane: Member, keys: dict[Changed, float]) -> None:
         """Hand them to the lane that has their slots now; until it has read them nothing more is covered."""
         assert self._cluster is not None  # noqa: S101 - only there
         self._cluster.look_soon()
+        if self.method == "poll":
+            for volume in self.volumes():
+                lane.sweeps.want(volume, _kind(volume))
+            return
         for changed, since in keys.items():
             other = self._owner_of(changed)
-            if other is not None and other.hear({changed: since}):
+            if other is not None and other is not lane and other.hear({changed: since}):
                 lane.hold(other)
             elif lane.hear({changed: since}):
+                self.monitor.note(
+                    "slots are on the move: their keys are read, and more is covered, when they have arrived"
+                )
                 lane.hold(lane)
             else:
                 with self._lock:
@@ -192,11 +200,12 @@ class KeyFollow:
         try:
             if self._cluster is not None:
                 self._follow_topology(self._cluster)
-            self._books.claim(self._all_lanes())
+            if not self._is_unseen_yet():
+                self._books.claim(self._all_lanes())
             for volume in self.volumes():
                 if volume.due():
                     volume.roll()
-            self._prove_now_and_then()
+            self._proofs.now_and_then(self._books, self._all_lanes())
             self._roll_over()
         except (BlobError, CatalogError) as error:
             self._store.happened(error)
@@ -214,10 +223,10 @@ class KeyFollow:
     def _show(self) -> None:
         lanes, books = self._all_lanes(), self._books.all()
         self.monitor.queue(sum(lane.waiting for lane in lanes))
-        away = [lane.label for lane in lanes if lane.was_connected and not lane.connected]
+        away = [lane.trouble for lane in lanes if lane.was_connected and not lane.connected]
         first = books[0]
         if away:
-            self.monitor.phase("away", f"waiting for {', '.join(away)}")
+            self.monitor.phase("away", f"waiting for the source: {'; '.join(away)}")
         elif first.since_ms is None:
             self.monitor.phase("reconciling" if first.volume.base_done else "copying")
         else:
@@ -249,30 +258,14 @@ class KeyFollow:
         self._store.over()
         self.monitor.news("the backup's place works again; all keys are read again")
 
-    # Proofs and rollovers
-
-    def _prove_now_and_then(self) -> None:
-        every_s, books, lanes = self.options.reconcile_s, self._books.all(), self._all_lanes()
-        if self.method == "poll" or not every_s or len(books) != 1 or books[0].since_ms is None:
-            return
-        (book,) = books
-        if any(lane.sweeps.has(book.volume, "base", "gap", "proof") for lane in lanes):
-            return
-        if self._proving:
-            self._proving, self._proved_at = False, time.monotonic()
-            self._proved_ms = self._proof_began_ms
-            book.volume.chapter.journal.event("proved")
-        if time.monotonic() - self._proved_at >= every_s:
-            self._proving, self._proof_began_ms = True, book.until_ms
-            for lane in lanes:
-                lane.sweeps.want(book.volume, "proof")
+    # Rollovers
 
     def _roll_over(self) -> None:
         old, *fresh = self._books.all()
         if fresh and fresh[0].since_ms is not None:
             self._books.remove(old)
             for lane in self._all_lanes():
-                lane.sweeps.drop(old.volume)
+                lane.sweeps.forget(old.volume)
             self._finish(old)
             self.monitor.news(f"{old.volume.name} is finished; {fresh[0].volume.name} goes on")
         due = self.options.rollover_s and time.monotonic() - old.began >= self.options.rollover_s
@@ -325,14 +318,28 @@ class KeyFollow:
                 with self._lock:
                     self._homeless[changed] = since
 
+    def _is_unseen_yet(self) -> bool:
+        """Of polling: whether slots moved during the pass that ended is not known before another look."""
+        if self._cluster is None or self.method != "poll":
+            return False
+        return self._cluster.looked_ms < max((lane.swept_ms for lane in self._all_lanes()), default=0)
+
     def _moved(self, lane: Lane, node: Node) -> None:
         """Both ends heard of every change; that nothing was missed on the way is proved all the same."""
-        gained = _slots(node) - _slots(lane.node)
-        lane.node = node
+        gained = lane.now_is(node)
         if gained:
             self._books.note("slots-moved", lane=lane.name, slots=len(gained))
+            if self.method == "poll":
+                self._pass_again()
+                return
             for volume in self.volumes():
                 lane.sweeps.want(volume, "proof" if volume.base_done else "base")
+
+    def _pass_again(self) -> None:
+        """Of polling: a key that moved may have been met by no lane."""
+        for lane in self._all_lanes():
+            for volume in self.volumes():
+                lane.sweeps.want(volume, _kind(volume))
 
     # The end
 
@@ -390,7 +397,3 @@ class KeyFollow:
 
 def _kind(volume: Volume) -> SweepKind:
     return "gap" if volume.base_done else "base"
-
-
-def _slots(node: Node) -> set[int]:
-    return {slot for first, last in node.slots for slot in range(first, last + 1)}

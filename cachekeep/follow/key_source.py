@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 
 from cachekeep.backup.copy_run import keyspace
 from cachekeep.backup.scan import batches_of
 from cachekeep.backup.survey_types import Ability, Node, Survey
+from cachekeep.codec.info import parse_info
 from cachekeep.codec.segment import Record
 from cachekeep.domain.remote import Connection, Refusal, Remote, RemoteError, RemoteFault
 from cachekeep.follow.monitor import Monitor
@@ -22,6 +24,7 @@ class KeySource:
         self._survey, self._monitor = survey, monitor
         self._readers: dict[int, Connection] = {}
         self._side: Connection | None = None
+        self.reconnected = 0
 
     @property
     def side(self) -> Connection:
@@ -53,6 +56,18 @@ class KeySource:
 
     def records(self, db: int, keys: list[bytes]) -> tuple[list[Record], list[tuple[bytes, Refusal]]]:
         """The keys as they are; those that are gone are in neither."""
+        try:
+            return self._records(db, keys)
+        except RemoteError as error:
+            # A server with a short `timeout` cuts a reader that had nothing to do: no reason to lose continuity.
+            if error.fault is not RemoteFault.UNREACHABLE:
+                raise
+            self.reconnected += 1
+            if lost := self._readers.pop(db, None):
+                lost.close()
+            return self._records(db, keys)
+
+    def _records(self, db: int, keys: list[bytes]) -> tuple[list[Record], list[tuple[bytes, Refusal]]]:
         if db not in self._readers:
             self._readers[db] = self.open(db)
         records: list[Record] = []
@@ -62,6 +77,14 @@ class KeySource:
             records += batch.records
             refused += batch.refused
         return records, refused
+
+    def info(self, section: str) -> Mapping[str, str]:
+        """A section of INFO; empty where it is not told."""
+        try:
+            reply = self.side.ask("INFO", section)
+        except Refusal:
+            return {}
+        return parse_info(reply.decode("utf-8", "replace")) if isinstance(reply, bytes) else {}
 
     def functions(self) -> bytes | None:
         """What FUNCTION DUMP gives; None where it is not allowed."""

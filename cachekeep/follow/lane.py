@@ -18,6 +18,7 @@ from cachekeep.backup.interruptions import now_ms
 from cachekeep.backup.pacing import Halted
 from cachekeep.backup.scan import ScanBatch
 from cachekeep.backup.survey_types import Node
+from cachekeep.codec.slots import slot_of
 from cachekeep.domain.blobs import BlobError
 from cachekeep.domain.remote import Refusal, RemoteError, RemoteFault
 from cachekeep.follow.crew import Crew, Member
@@ -32,6 +33,7 @@ _READ_AT_ONCE = 1000
 _SLICE_S = 0.03
 _IDLE_ROUNDS, _IDLE_WAIT_S = 100, 0.1
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 2.0
+_LEFT_S = 10.0
 _ELSEWHERE = frozenset(("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"))
 
 
@@ -47,6 +49,7 @@ class Lane:
         self.sweeps = Sweeps(crew.options)
         self.connected = self.was_connected = self.done = False
         self.error: BaseException | None = None
+        self.trouble = ""  # why it is not connected
         self.watermark_ms: int | None = None
         self.swept_ms = self._heard_ms = 0
         self._round_took_s = 0.0
@@ -55,6 +58,7 @@ class Lane:
         self._unannounced: Unannounced | None = None
         self._leaving = False
         self._holds: list[tuple[Member, int]] = []
+        self._left: dict[int, float] = {}  # slots that moved to another node, and when that was seen
         self._thread = threading.Thread(target=self._main, name=f"lane-{node.lane}", daemon=True)
 
     @property
@@ -89,6 +93,23 @@ class Lane:
         signals.put_back(keys)
         return True
 
+    def had(self, key: bytes) -> bool:
+        if self._crew.survey.mode != "cluster":
+            return True
+        slot = slot_of(key)
+        left = self._left.get(slot)
+        if left is not None and time.monotonic() - left < _LEFT_S:
+            return True
+        return any(first <= slot <= last for first, last in self.node.slots)
+
+    def now_is(self, node: Node) -> set[int]:
+        """The node has other slots than before: those that it gained."""
+        before, now = _slots(self.node), _slots(node)
+        self._left = {slot: at for slot, at in self._left.items() if time.monotonic() - at < _LEFT_S}
+        self._left |= dict.fromkeys(before - now, time.monotonic())
+        self.node = node
+        return now - before
+
     def hold(self, other: Member) -> None:
         self._holds.append((other, self.now_ms()))
 
@@ -118,7 +139,7 @@ class Lane:
                         continue
                     if self._crew.is_gone(self):
                         return
-                    self._crew.halt.wait(wait_s)
+                    self._crew.halt.wait(wait_s if error.fault is RemoteFault.UNREACHABLE else _LONGEST_WAIT_S)
                     wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
         except Halted:
             return
@@ -131,9 +152,11 @@ class Lane:
 
     def _lost(self, error: RemoteError, before: tuple[int, float, str] | None) -> tuple[int, float, str]:
         """Since when the node is gone. Raises the error when it does not pass, or has not for too long."""
-        was_connected, self.connected = self.connected, False
+        was_connected, self.connected, self.watermark_ms = self.connected, False, None
+        self.trouble = error.what
         self._disconnect()
-        if error.fault is not RemoteFault.UNREACHABLE or (before is None and not was_connected):
+        # Rights that were lost, or a password that changed, may come back as well: within the patience.
+        if error.fault in (RemoteFault.FOREIGN, RemoteFault.UNTRUSTED) or not self.was_connected:
             raise error
         if was_connected or before is None:
             before = self.now_ms(), time.monotonic(), error.what
@@ -179,8 +202,8 @@ class Lane:
                 self._look()
                 busy = self._sweep_on() or busy
             except (BlobError, CatalogError) as error:
-                self.sweeps.drop()
                 crew.store_failed(error)
+                self.sweeps.restart()
                 continue
             idle = 0 if busy else idle + 1
             if idle > _IDLE_ROUNDS or (self._signals is None and not busy):
@@ -201,7 +224,7 @@ class Lane:
         assert self._signals is not None  # noqa: S101 - connected
         assert self._unannounced is not None  # noqa: S101
         heard = self._signals.heard()
-        began = time.monotonic()
+        began, reconnected = time.monotonic(), self._source.reconnected
         if heard.flushed:
             self._flushed(heard.moment_ms)  # first: what is read below is of after it
         if heard.keys:
@@ -214,22 +237,26 @@ class Lane:
                 raise
         self._holds = [(other, since) for other, since in self._holds if not other.has_passed(since)]
         self._heard_ms = heard.moment_ms
+        self._round_took_s = time.monotonic() - began
+        if self._source.reconnected != reconnected:
+            return True  # whether it is the same process is for the next barrier to show
+        if self._round_took_s > self._crew.options.max_lag_s:
+            self.swept_ms = self.now_ms()
+            self._crew.fell_behind(self, self._round_took_s)
         if not self._holds:
             self.watermark_ms = min(heard.moment_ms, self._unannounced.captured_ms)
-        self._round_took_s = time.monotonic() - began
         return bool(heard.keys)
 
     def _read(self, keys: dict[Changed, float], moment_ms: int) -> None:
         """moment_ms: that of the barrier, which is what the records say: what they have is no older."""
-        by_db: dict[int, list[bytes]] = {}
+        known = {db for volume in self._crew.volumes() for db in volume.index.databases()}
+        by_db: dict[int, list[bytes]] = {db: [] for db in sorted(self._source.sizes().keys() | known)}
         everywhere = [key for db, key in keys if db is None]
         for db, key in keys:
-            if db is not None:
-                by_db.setdefault(db, []).append(key)
+            if db in by_db:  # what is announced of others (by anybody, with PUBLISH) is of no key that there is
+                by_db[db].append(key)
         if everywhere:
-            known = {db for volume in self._crew.volumes() for db in volume.index.databases()}
-            for db in sorted(self._source.sizes().keys() | known):
-                by_db[db] = list(dict.fromkeys(by_db.get(db, []) + everywhere))
+            by_db = {db: list(dict.fromkeys(some + everywhere)) for db, some in by_db.items()}
         moved: dict[Changed, float] = {}
         for db, wanted in by_db.items():
             for at in range(0, len(wanted), _READ_AT_ONCE):
@@ -252,6 +279,8 @@ class Lane:
         for key, refusal in refused:
             if self._crew.survey.mode == "cluster" and refusal.code in _ELSEWHERE:
                 moved.append(key)
+            elif refusal.code == "NOPERM" and "command" in str(refusal).lower():
+                raise denied(self._source.side.address, refusal)
             else:
                 self._crew.skip(db, key, str(refusal))
         return moved
@@ -301,7 +330,7 @@ class Lane:
         sweep.begin(
             self._crew.survey,
             self.name,
-            self.node.slots,
+            self.node.slots if self._crew.survey.mode == "cluster" else None,
             self._source.open,
             lambda: set(self._source.sizes()),
             self._crew.monitor.note,
@@ -317,6 +346,13 @@ class Lane:
         self._crew.monitor.passed()
 
     def _refused(self, batch: ScanBatch, db: int) -> None:
-        moved = self._sorted_out(db, batch.refused)
+        self.refused(db, batch.refused)
+
+    def refused(self, db: int, refused: Iterable[tuple[bytes, Refusal]]) -> None:
+        moved = self._sorted_out(db, refused)
         if moved:
             self._crew.elsewhere(self, {(db, key): time.monotonic() for key in moved})
+
+
+def _slots(node: Node) -> set[int]:
+    return {slot for first, last in node.slots for slot in range(first, last + 1)}

@@ -23,12 +23,14 @@ def proved(sweep: Sweep, source: KeySource, crew: Crew, lane: Member) -> bool:
     if sweep.read:
         if not crew.has_passed(sweep.read_ms):
             return False
-        missed = [one for one in sweep.read if not sweep.explains(one) and not _is_cache_of_count(one)]
+        excused = [one for one in sweep.read if _is_excused(one, crew) and not sweep.explains(one)]
+        missed = [one for one in sweep.read if not (sweep.explains(one) or _is_excused(one, crew))]
         sweep.read = []
         if missed:
             crew.missed(lane, len(missed))
+        if missed or excused:
             for volume in crew.volumes():
-                volume.changed(missed, f"{lane.name}{RECONCILE}")
+                volume.changed(missed + excused, f"{lane.name}{RECONCILE}")
     suspects = sweep.take_suspects(_AT_ONCE)
     for db in {db for db, _ in suspects}:
         keys = [key for at, key in suspects if at == db]
@@ -46,6 +48,6 @@ def stamped(db: int, keys: list[bytes], records: list[Record], refused: set[byte
     return found + [Record(int(Kind.TOMBSTONE), db, NO_EXPIRY, moment_ms, key, b"") for key in gone]
 
 
-def _is_cache_of_count(record: Record) -> bool:
+def _is_excused(record: Record, crew: Crew) -> bool:
     """A HyperLogLog keeps its last count in its value: PFCOUNT changes it, and keyspace notifications say nothing."""
-    return _HYLL in record.payload[:16]
+    return crew.method == "keyspace" and _HYLL in record.payload[:16]

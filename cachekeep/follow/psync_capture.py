@@ -6,14 +6,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from cachekeep.backup.catalog import Repository
+from cachekeep.backup.catalog_objects import Head
 from cachekeep.backup.coverage import stretches
 from cachekeep.backup.interruptions import now_ms
 from cachekeep.backup.pacing import Halt, Halted
 from cachekeep.backup.psync import Position
 from cachekeep.backup.survey_types import Node, Survey
 from cachekeep.backup.topology import Topology, slots_to_read_again, topology
+from cachekeep.domain.engine import Engine, EngineVersion
 from cachekeep.domain.remote import Remote, RemoteError, RemoteFault
 from cachekeep.follow.chapter import Chapter
 from cachekeep.follow.monitor import Monitor
@@ -96,7 +99,10 @@ class Capture:
         nodes: Sequence[Node],
         base: Topology | None,
     ) -> Capture:
-        """An open generation, from what of each lane is durable: every lane has to have a position."""
+        """An open generation, from what of each lane is durable: every lane has to have a position.
+
+        survey: of now, with the engine and the clock as they were when it began (see `as_begun`).
+        """
         cover = Cover([node.lane for node in nodes], limited=base is not None)
         cover.go_on(covered_last(chapter))
         teller = Teller(monitor, chapter.name, current=True)
@@ -126,6 +132,8 @@ class Capture:
         try:
             for lane in self._lanes if seal else ():
                 lane.seal()
+            if seal and self.cover.unclaimed:
+                self._lanes[0].seal(anyway=True)
         finally:
             for lane in self._lanes:
                 lane.abandon()
@@ -150,6 +158,12 @@ class Capture:
             return
         except BaseException as error:  # noqa: BLE001 - raised again by whoever looks after the capture
             shared.fail(error)
+
+
+def as_begun(survey: Survey, head: Head) -> Survey:
+    """The survey with the engine and the clock that the generation began with: what is added has to go with that."""
+    target = replace(survey.target, engine=Engine(head.engine), version=EngineVersion.parse(head.engine_version))
+    return replace(survey, target=target, clock_ahead_ms=head.source_began_ms - head.began_ms)
 
 
 def positions_in(chapter: Chapter) -> dict[str, Position]:

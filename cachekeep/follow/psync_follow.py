@@ -12,10 +12,13 @@ psync_cover says which moments are known.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from cachekeep.backup.catalog import CatalogError, Repository
+from cachekeep.backup.catalog_objects import Head
 from cachekeep.backup.copy_run import run_id
-from cachekeep.backup.interruptions import Journal, Patience
+from cachekeep.backup.coverage import moment_text
+from cachekeep.backup.interruptions import Journal, Patience, now_ms
 from cachekeep.backup.pacing import Halt, Halted
 from cachekeep.backup.survey import survey as look_at
 from cachekeep.backup.survey_types import Node, Survey
@@ -25,16 +28,19 @@ from cachekeep.domain.blobs import BlobError, BlobFault
 from cachekeep.domain.remote import Remote, RemoteError
 from cachekeep.follow.chapter import Chapter, open_generation_of
 from cachekeep.follow.monitor import Monitor
-from cachekeep.follow.psync_capture import Capture, Moved, covered_last, positions_in
-from cachekeep.follow.psync_lane import Lost
+from cachekeep.follow.psync_capture import Capture, Moved, as_begun, covered_last, positions_in
+from cachekeep.follow.psync_lane import Lost, latest_ms
 from cachekeep.follow.psync_leaving import Leaving
 from cachekeep.follow.psync_stream import Refused, Stream
+from cachekeep.follow.psync_time_left import LIMIT, tells_time_left
 from cachekeep.follow.types import Choice, FollowOptions
 
 _TICK_S = 0.05
 _AT_REST_S = 0.3
 _ROLLOVER_AGAIN_S = 60.0
 _STORE_WAIT_S, _STORE_LONGEST_S = 0.5, 10.0
+# Clocks that differ by so much more or less than when a generation began are not the same: it cannot be gone on with.
+_CLOCK_SLACK_MS = 1000
 _PASSING = (BlobFault.FULL, BlobFault.UNREACHABLE)
 
 
@@ -83,6 +89,8 @@ class _Following:
         nodes: tuple[Node, ...],
     ) -> None:
         self._remote, self._survey, self._repository, self._options = remote, survey, repository, options
+        if tells_time_left(survey.target) and LIMIT not in choice.limits:
+            choice = replace(choice, limits=(*choice.limits, LIMIT))
         self._choice, self._monitor, self._halt, self._nodes = choice, monitor, halt, nodes
         self._base: Topology | None = None
         self._current: Capture | None = None
@@ -243,7 +251,7 @@ class _Following:
         """What came and is not durable comes again: the lanes go on from what is."""
         broken.chapter.revive()
         self._broken = None
-        self._current = self._go_on(broken.chapter)
+        self._current = self._go_on(broken.chapter, broken.shared.survey)
 
     def _discard(self, capture: Capture) -> None:
         capture.end(seal=False)
@@ -278,20 +286,39 @@ class _Following:
             if any(lane.lane not in positions for lane in found.head.lanes):
                 self._repository.remove(found.name)  # not even its RDB files are whole
                 continue
-            then = {(lane.lane, lane.slots) for lane in found.head.lanes}
-            if then == {(node.lane, node.slots) for node in self._nodes}:
+            why_not = self._why_not(found.head, latest_ms(chapter))
+            if why_not is None:
                 chapter.journal.event("resumed")
-                self._current = self._go_on(chapter)
+                self._current = self._go_on(chapter, as_begun(self._survey, found.head))
             elif covered := covered_last(chapter):
-                self._leaving.append(Leaving(chapter, covered[1], "the source has other nodes, or other slots on them"))
+                self._monitor.news(f"a new generation begins: {why_not}")
+                self._leaving.append(Leaving(chapter, covered[1], why_not))
             else:
                 self._repository.remove(found.name)  # nobody can go on with it, and it covers nothing
             return
 
-    def _go_on(self, chapter: Chapter) -> Capture:
+    def _why_not(self, head: Head, last_ms: int) -> str | None:
+        """Why a generation that began so, and came so far, cannot be gone on with; None where it can."""
+        now = self._survey
+        if {(lane.lane, lane.slots) for lane in head.lanes} != {(node.lane, node.slots) for node in self._nodes}:
+            return "the source has other nodes, or other slots on them"
+        then = as_begun(now, head)
+        if then.target != now.target:
+            engine = then.target.engine
+            return f"the source was {engine.label} {then.target.version}, and is {now.server}"
+        if abs(then.clock_ahead_ms - now.clock_ahead_ms) > _CLOCK_SLACK_MS:
+            was_s, is_s = then.clock_ahead_ms / 1000, now.clock_ahead_ms / 1000
+            return f"the source's clock was {was_s:.1f} s ahead of this machine's and is {is_s:.1f} s: one was set"
+        if last_ms - (now_ms() + then.clock_ahead_ms) > _CLOCK_SLACK_MS:
+            return f"its last moment, {moment_text(last_ms)}, has not come yet: the clocks were set back"
+        return None
+
+    def _go_on(self, chapter: Chapter, survey: Survey) -> Capture:
+        """survey: see Capture.go_on."""
         capture = Capture.go_on(
-            self._remote, self._survey, self._options, self._monitor, self._halt, chapter, self._nodes, self._base
+            self._remote, survey, self._options, self._monitor, self._halt, chapter, self._nodes, self._base
         )
+        self._fresh = False  # by the time that a new one is begun
         self._known_before = covered_last(chapter)
         self._roll_at = time.monotonic() + self._options.rollover_s
         return capture

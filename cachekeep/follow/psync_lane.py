@@ -25,6 +25,7 @@ from cachekeep.follow.chapter import Chapter
 from cachekeep.follow.psync_cover import Cover
 from cachekeep.follow.psync_stream import Side, Stream
 from cachekeep.follow.psync_teller import Teller
+from cachekeep.follow.psync_time_left import lateness, why_anew
 from cachekeep.follow.types import FollowGap, FollowOptions
 
 _SEGMENT_BYTES = 64 << 20
@@ -47,7 +48,10 @@ class Lost(Exception):
 
 @dataclass
 class Shared:
-    """What the lanes of one generation share. The first failure ends all."""
+    """What the lanes of one generation share. The first failure ends all.
+
+    survey: with the engine and the clock as they were when the generation began.
+    """
 
     remote: Remote
     survey: Survey
@@ -71,6 +75,12 @@ class Shared:
         return self.remote.at(node.host, node.port) if node.host else self.remote
 
 
+def latest_ms(chapter: Chapter) -> int:
+    """The last moment that its entries name, 0 for none. No later entry may name an earlier one."""
+    entries = chapter.writer.entries
+    return max((ms for one in entries for ms in (one.last_ms, one.covers and one.covers[1]) if ms), default=0)
+
+
 class Lane:
     """start: where to go on; a stream that begins anew; None: to begin. `whole`: its RDB file is durable."""
 
@@ -89,7 +99,7 @@ class Lane:
         self._changed = self._dirty = False  # since the last mark; since the last segment
         self._idle_s = shared.options.max_lag_s
         self._sealed_mark: int | None = None
-        self._stamp_ms = 0
+        self._stamp_ms = latest_ms(shared.chapter)
         # While the node is asked how far it has come, what comes waits for the answer: (bytes, offset behind, moment).
         self._held: list[tuple[bytes, int, int]] | None = None
         self._held_bytes, self._replid = 0, ""
@@ -185,10 +195,8 @@ class Lane:
     def _continued(self, stream: Stream, reason: str) -> Stream:
         if not stream.continued:
             self._stream = None  # whoever catches it goes on with it
-            what = (
-                f"{reason}, and the source did not go on where that began: it is another process, or has less backlog"
-            )
-            raise Lost(self.name, stream, what)
+            why = stream.why_anew or "the source did not go on where that began: another process, or less backlog"
+            raise Lost(self.name, stream, f"{reason}, and {why}")
         with self._lock:
             self._asked, self._received, self._replid = None, stream.position, stream.position.replid
         return stream
@@ -197,7 +205,9 @@ class Lane:
         stream = self._stream = Stream(self._shared.remote_of(self._node))
         try:
             self._shared.halt.check()
-            stream.begin(since, str(self._shared.survey.target.version))
+            target, reached = self._shared.survey.target, self._shared.cover.reached(self.name)
+            unknown_ms = None if reached is None else self._now_ms() - reached
+            stream.begin(since, target, why_anew(target, unknown_ms) if since else "")
         except BaseException:
             stream.close()
             raise
@@ -224,6 +234,9 @@ class Lane:
         finally:
             if writer:
                 writer.abandon()
+        for sentence in lateness(shared.survey.target, self.name, stream):
+            shared.chapter.journal.event("note", reason=sentence)
+            shared.teller.monitor.note(sentence)
 
     def _take(self, data: bytes, position: Position) -> None:
         with self._lock:
@@ -341,19 +354,23 @@ class Lane:
         # That there were no changes is worth knowing too, ever more rarely.
         return self._sealed_mark is None or now - self._sealed_at > self._idle_s
 
-    def seal(self) -> None:
-        """Make what came so far durable, and say what is covered by it. Raises BlobError, CatalogError."""
+    def seal(self, *, anyway: bool = False) -> None:
+        """Make what came so far durable, and say what is covered by it. Raises BlobError, CatalogError.
+
+        anyway: also where nothing came.
+        """
         shared = self._shared
         with self._lock:
             writer, self._writer = self._writer, None
             received, mark = self._received, shared.cover.reached(self.name)
             dirty, self._dirty = self._dirty, False
-        if received is None or (writer is None and mark == self._sealed_mark):
+        if received is None or (writer is None and mark == self._sealed_mark and not anyway):
             return
         writer = writer or self._new_writer("commands")
         try:
             shared.chapter.journal.flush()
-            entry = writer.close(covers=shared.cover.with_segment(self.name, mark), position=str(received))
+            # By then lanes that seal at the same time have promised what they have.
+            entry = writer.close(covers=lambda: shared.cover.with_segment(self.name, mark), position=str(received))
         finally:
             writer.abandon()
         self._sealed_mark, self._sealed_at = mark, time.monotonic()

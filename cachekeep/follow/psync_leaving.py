@@ -23,6 +23,8 @@ class Leaving:
             if self._broken:
                 chapter.revive()
             if self._start_ms is not None and not self._noted:
+                # The other one may have another clock.
+                end_ms = None if end_ms is None else max(end_ms, self._start_ms)
                 gap = FollowGap(self._start_ms, end_ms, self._reason)
                 chapter.gap(gap)
                 monitor.gap(gap)

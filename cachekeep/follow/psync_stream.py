@@ -14,14 +14,17 @@ Source: src/replication.c replconfCommand, refreshGoodReplicasCount, replication
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from cachekeep.backup.psync import Attached, Position
+from cachekeep.codec.dump import Target
 from cachekeep.codec.info import parse_info
 from cachekeep.codec.resp import pack
+from cachekeep.domain.engine import Engine, EngineVersion
 from cachekeep.domain.remote import Connection, Refusal, Remote, RemoteError, RemoteFault, understood
 
 KEEP_ALIVE_S = 25.0
@@ -31,6 +34,7 @@ _SIDE_S = 10.0
 _ONLINE_S, _ONLINE_LOOK_S = 20.0, 0.05
 _PASSING = frozenset(("NOMASTERLINK", "LOADING", "MASTERDOWN", "BUSY"))
 _ACK = pack("REPLCONF", "ACK", 0)
+_NUMBERS = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){0,3}")
 
 
 class Refused(RemoteError):
@@ -44,7 +48,11 @@ class Refused(RemoteError):
 
 
 class Stream:
-    """A connection, and PSYNC on it. `position` lies behind all that was read. close: from any thread."""
+    """A connection, and PSYNC on it. `position` lies behind all that was read. close: from any thread.
+
+    why_anew: why it was not asked to go on, "" where it was. began_at: when PSYNC was sent, time.monotonic().
+    whole_scripts: the source sends a script as it is and not what that did, as engines before 7.0 can be told to.
+    """
 
     def __init__(self, remote: Remote) -> None:
         """Raises RemoteError."""
@@ -52,15 +60,17 @@ class Stream:
         self._name = f"cachekeep-{secrets.token_hex(4)}"
         self.position = Position("?", -1)
         self.continued = False
-        self.run_id = ""
+        self.run_id = self.why_anew = ""
+        self.whole_scripts = False
+        self.began_at = 0.0
         self._attached: Attached | None = None
         self._said_at = 0.0
 
-    def begin(self, since: Position | None, version: str) -> None:
+    def begin(self, since: Position | None, target: Target, why_anew: str = "") -> None:
         """Go on behind `since`, or begin anew. Sets `continued`. Raises Refused, RemoteError.
 
-        version: what the server was when `since` was written; another one begins anew, though it might go on: what it
-        sends may be for engines of its own version only.
+        target: what the server was when `since` was written; another one begins anew, though it might go on: what it
+        sends may be for engines of its own version only. why_anew: begin anew for this reason.
         """
         try:
             with understood(self._connection.address):
@@ -68,10 +78,14 @@ class Stream:
             self.run_id = said.get("run_id", "")
             if "shutdown_in_milliseconds" in said:
                 raise RemoteError(RemoteFault.UNREACHABLE, f"{self.address} is ending", "start it again")
-            now = said.get("valkey_version") or said.get("redis_version", "0")
-            self._attached = Attached(
-                self._connection, now, since if now.startswith(version) else None, name=self._name
-            )
+            number = said.get("valkey_version") or said.get("redis_version", "0")
+            now = _target_of(said)
+            if since and now != target:
+                why_anew = f"it was {_named(target)}, and is {_named(now)}"
+            self.why_anew = why_anew
+            self.whole_scripts = self._sends_scripts()
+            self.began_at = time.monotonic()
+            self._attached = Attached(self._connection, number, None if why_anew else since, name=self._name)
         except Refusal as refusal:
             raise Refused(self.address, refusal) from refusal
         self.position, self.continued = self._attached.position, self._attached.continued
@@ -106,6 +120,14 @@ class Stream:
         if self._attached is None:
             raise RuntimeError("begin first")
         return self._attached
+
+    def _sends_scripts(self) -> bool:
+        """Where CONFIG is not allowed: as if it did not, which is the default. From 7.0 on it has another name."""
+        try:
+            said = self._connection.ask("CONFIG", "GET", "lua-replicate-commands")
+        except Refusal:
+            return False
+        return isinstance(said, list) and said[1:] == [b"no"]
 
     def _await_commands(self) -> None:
         """A source that sent its snapshot while it made it sends commands once it has heard from us that it came; what
@@ -170,6 +192,17 @@ class Side:
         connection, self._connection = self._connection, None
         if connection:
             connection.close()
+
+
+def _target_of(said: dict[str, str]) -> Target | None:
+    """As backup.survey reads it; None where it is no number."""
+    valkey = "valkey_version" in said or said.get("server_name") == "valkey"
+    number = _NUMBERS.match(said.get("valkey_version" if "valkey_version" in said else "redis_version", ""))
+    return Target(Engine.VALKEY if valkey else Engine.REDIS, EngineVersion.parse(number[0])) if number else None
+
+
+def _named(target: Target | None) -> str:
+    return f"{target.engine.label} {target.version}" if target else "of no known version"
 
 
 def _info(reply: bytes) -> dict[str, str]:

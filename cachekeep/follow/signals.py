@@ -150,11 +150,12 @@ class Signals:
             if kind == b"message":
                 if message[2] is None:
                     self._flushed = True
-                else:
+                elif isinstance(message[2], list):  # anybody may PUBLISH something else there
                     for key in message[2]:
                         self._keys.setdefault((None, key), now)
             elif kind == b"pmessage":
-                self._keys.setdefault(_noted(message[2], message[3]), now)
+                if noted := _noted(message[2], message[3]):
+                    self._keys.setdefault(noted, now)
             elif kind == b"pong":
                 number = int(message[1])
                 if self._sent is not None and self._sent[0] == number:
@@ -171,7 +172,10 @@ class Overflow(RemoteError):
     """More changed keys waited than the queue takes: what is unread is not known any more."""
 
 
-def _noted(channel: bytes, payload: bytes) -> tuple[int, bytes]:
-    """`__keyevent@3__:del`, key, or `__keyspace@3__:key`, event."""
+def _noted(channel: bytes, payload: bytes) -> tuple[int, bytes] | None:
+    """`__keyevent@3__:del`, key, or `__keyspace@3__:key`, event; None for what no server says."""
     head, _, rest = channel.partition(b"__:")
-    return int(head.partition(b"@")[2]), payload if head.startswith(b"__keyevent") else rest
+    number = head.partition(b"@")[2]
+    if not (number.isdigit() and len(number) < 10):
+        return None
+    return int(number), payload if head.startswith(b"__keyevent") else rest

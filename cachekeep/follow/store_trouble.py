@@ -73,4 +73,4 @@ class StoreTrouble:
 def _is_fatal(error: StoreError) -> bool:
     if isinstance(error, BlobError):
         return error.fault not in _PASSING
-    return error.fault is CatalogFault.STATE and "another run" in error.what
+    return error.fault is CatalogFault.ABSENT or (error.fault is CatalogFault.STATE and "another run" in error.what)

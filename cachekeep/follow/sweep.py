@@ -6,6 +6,7 @@ what does is suspect, and looked at again by the lane.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -34,7 +35,8 @@ class Sweep:
         # Of a proof: suspects as they were read again, and when that was.
         self.read: list[Record] = []
         self.read_ms = 0
-        self.swept = False
+        self.swept = self._ended = False
+        self._lock = threading.Lock()
         self.keys = 0
         self._pass = 0
 
@@ -46,7 +48,7 @@ class Sweep:
         self,
         survey: Survey,
         lane: str,
-        slots: tuple[tuple[int, int], ...],
+        slots: tuple[tuple[int, int], ...] | None,
         connect: Callable[[int], Connection],
         databases: Callable[[], set[int]],
         on_note: Callable[[str], None],
@@ -66,8 +68,8 @@ class Sweep:
             try:
                 keys = next(self._steps)
             except StopIteration:
-                self._end()
                 self.swept = True
+                self._end(whole=True)
                 return True
             self.keys += keys
             if self._rate is not None:
@@ -76,7 +78,7 @@ class Sweep:
 
     def give_up(self) -> None:
         """It will not come to its end."""
-        self._end()
+        self._end(whole=False)
 
     def take_suspects(self, number: int) -> list[tuple[int, bytes]]:
         """(database, key) that differ from what the generation has, each once."""
@@ -89,15 +91,17 @@ class Sweep:
         """Whether the generation knows the key as it was read, or it was announced since the pass began."""
         return self.volume.explains(record, self._pass)
 
-    def _end(self) -> None:
-        if self._steps is not None and not self.swept:
-            self.volume.end_pass()
+    def _end(self, *, whole: bool) -> None:
+        with self._lock:
+            ended, self._ended = self._ended, True
+        if self._steps is not None and not ended:
+            self.volume.end_pass(whole=whole)
 
     def _run(
         self,
         survey: Survey,
         lane: str,
-        slots: tuple[tuple[int, int], ...],
+        slots: tuple[tuple[int, int], ...] | None,
         connect: Callable[[int], Connection],
         databases: Callable[[], set[int]],
         on_note: Callable[[str], None],
@@ -120,7 +124,7 @@ class Sweep:
         self,
         survey: Survey,
         lane: str,
-        slots: tuple[tuple[int, int], ...],
+        slots: tuple[tuple[int, int], ...] | None,
         connect: Callable[[int], Connection],
         on_note: Callable[[str], None],
         on_batch: Callable[[ScanBatch, int], None],

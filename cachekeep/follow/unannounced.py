@@ -31,7 +31,7 @@ class Unannounced:
         self._looked_at, self._looked_ms = time.monotonic(), lane.now_ms()
         self.captured_ms = 0
         deaf, _ = self._ask()
-        self._deaf = deaf
+        self._deaf, self._identity = deaf, _identity(source)
         self.read_functions()
         if deaf:
             crew.monitor.news(f"{lane.label}: {deaf}; nothing is covered until that is mended")
@@ -68,14 +68,29 @@ class Unannounced:
             self._deaf = deaf
             lane.sweeps.restart()
             crew.doubt(lane, before_ms, deaf or "the server announced nothing for a while")
-        if seen.swapped or (seen.flushed and crew.method == "keyspace"):
-            what = "SWAPDB" if seen.swapped else "FLUSHDB or FLUSHALL"
+        if what := self._unheard_of(seen):
             lane.sweeps.restart()
-            crew.doubt(lane, before_ms, f"{what} was done, which nothing announces")
+            crew.doubt(lane, before_ms, what)
         if seen.functions:
             self.read_functions()
         if self._groups_are_due(seen):
             self._read_streams()
+
+    def _unheard_of(self, seen: Seen) -> str | None:
+        """What was done that may have changed keys without a word; None when nothing was."""
+        by_events = self._crew.method == "keyspace"
+        before, self._identity = self._identity, _identity(self._source)
+        if before != self._identity:
+            return (
+                f"the server took another part in replication ({before or 'unknown'} to {self._identity or 'unknown'})"
+            )
+        if seen.swapped:
+            return "SWAPDB was done, which nothing announces"
+        if seen.flushed and by_events:
+            return "FLUSHDB or FLUSHALL was done, which nothing announces"
+        if seen.configured and by_events:
+            return "CONFIG SET was done, which may have silenced notifications for a moment"
+        return None
 
     def _groups_are_due(self, seen: Seen) -> bool:
         if seen.unknown:
@@ -94,8 +109,17 @@ class Unannounced:
         began = time.monotonic()
         for volume in self._crew.volumes():
             for db, keys in volume.index.streams():
-                records, _ = self._source.records(db, keys)
+                mine = [key for key in keys if self._lane.had(key)]
+                records, refused = self._source.records(db, mine)
                 volume.changed([replace(one, captured_ms=self._looked_ms) for one in records], self._lane.name)
+                self._lane.refused(db, refused)
         self._groups_wanted = False
         self._groups_read_at = time.monotonic()
         self._groups_took_s = self._groups_read_at - began
+
+
+def _identity(source: KeySource) -> str:
+    """Whose data the server has: another role, primary or history may mean other data without a word."""
+    told = source.info("replication")
+    names = ("role", "master_replid", "master_host", "master_port", "master_link_status")
+    return " ".join(told[name] for name in names if name in told)

@@ -61,8 +61,9 @@ class Volume:
         self.passing = 0
         self._lock = threading.RLock()
         self._seq, self._pass = 1, 1
-        self._bases: dict[tuple[str, int], SegmentWriter] = {}
-        self._base_seq = self._saved = 0
+        # With the number from which on something in them may be.
+        self._bases: dict[tuple[str, int], tuple[SegmentWriter, int]] = {}
+        self._saved = 0
         self._lost = sys.maxsize
         # What a pass found, and is not written yet: an announcement of the key takes its place.
         self._found: dict[tuple[int, bytes], tuple[Record, Put]] = {}
@@ -85,14 +86,22 @@ class Volume:
     def reload(self) -> None:
         """Know what an earlier run wrote. Raises CatalogError, BlobError, SegmentError."""
         reader = GenerationReader.open(self.chapter.repository, self.name, unfinished=True)
+        flushed = {
+            record.db: number
+            for number, records in reader.numbered(("changes",))
+            for record in records
+            if record.kind == _FLUSHED
+        }
         for kind, flag in (("base", 0), ("changes", CHANGED)):
-            for records in reader.batches((kind,)):  # type: ignore[arg-type]  # one of KindName
+            for number, records in reader.numbered((kind,)):  # type: ignore[arg-type]  # one of KindName
                 puts: list[Put] = []
                 for record in records:
+                    if kind == "base" and number < flushed.get(record.db, 0):
+                        continue
                     if record.kind == _FLUSHED:
                         self.index.put(puts, 0, 0)
                         puts = []
-                        self.index.flush(record.db)
+                        self.index.flush(record.db, copied=False)
                     else:
                         puts.append(self._put_of(record, flag))
                 self.index.put(puts, 0, 0)
@@ -143,9 +152,9 @@ class Volume:
             self._found = {key: one for key, one in self._found.items() if key[0] != db}
             self.close_bases()
             self._sink.add([Record(_FLUSHED, db, NO_EXPIRY, captured_ms, b"", b"")], lane, self._seq)
-            self.index.flush(db)
             self.roll(None)
             self._sink.settle()
+            self.index.flush(db)  # not before it is known to be durable: else nobody would know what is to be gone
 
     # Passes over all keys
 
@@ -155,10 +164,12 @@ class Volume:
             self.passing += 1
             return self._pass
 
-    def end_pass(self) -> None:
+    def end_pass(self, *, whole: bool) -> None:
+        """whole: it came to its end; what it found is written."""
         with self._lock:
             self.passing -= 1
-            self._flush_found(all_=True)
+            if whole:
+                self._flush_found(all_=True)
 
     def found(self, db: int, records: Sequence[Record], lane: str, pass_: int, *, suspect: bool = False) -> list[bytes]:
         """Keys that this pass read. What differs is written; with `suspect` it is not, and those keys are returned."""
@@ -219,11 +230,7 @@ class Volume:
         """Make what the base has durable (of one lane). Raises what the store raised."""
         with self._lock:
             for key in [key for key in self._bases if lane in (None, key[0])]:
-                writer = self._bases.pop(key)
-                try:
-                    self._monitor.wrote(writer.close("0" if lane else None).bytes)
-                finally:
-                    writer.abandon()
+                self._close_base(key, "0" if lane else None)
 
     def cover(self, since_ms: int, until_ms: int) -> None:
         """Every change from since to until is in what was handed over. Said by the next segment that is closed."""
@@ -280,7 +287,7 @@ class Volume:
         with self._lock:
             lost = min(self._lost, self._seq, *self._unsaved())
             self._lost = lost
-            for writer in self._bases.values():
+            for writer, _ in self._bases.values():
                 writer.abandon()
             self._bases = {}
             self._sink.close()
@@ -298,7 +305,7 @@ class Volume:
             if self._closed:
                 return
             self._closed = True
-            for writer in self._bases.values():
+            for writer, _ in self._bases.values():
                 writer.abandon()
             self._sink.close()
             self.index.close()
@@ -307,17 +314,22 @@ class Volume:
 
     def _unsaved(self) -> list[int]:
         """The numbers from which on something is not durable."""
-        return [self._saved + 1] + ([self._base_seq] if self._bases else [])
+        return [self._saved + 1, *(seq for _, seq in self._bases.values())]
 
     def _new_sink(self) -> Sink:
-        return Sink(self.chapter.writer, self.chapter.journal.flush, self._durable)
+        return Sink(self.chapter.writer, self._before_close, self._durable)
+
+    def _before_close(self) -> None:
+        self.chapter.still_there()
+        self.chapter.journal.flush()
 
     def _durable(self, closed: Closing, entry: Entry) -> None:
         self._monitor.wrote(entry.bytes)
         self._saved = closed.seq
         if entry.covers is not None:
             self._monitor.durable(entry.covers[1])
-        if self.base_done:
+        if self.base_done and not self.passing:
+            # A pass may have in hand what it read before: then it has to be known that the key is gone.
             self.index.forget_absent(closed.seq - 1)
 
     def _put_of(self, record: Record, flags: int) -> Put:
@@ -327,15 +339,18 @@ class Volume:
         return Put(record.db, record.key, slot, digest_of(record, exact=self._exact), flags | flags_of(record))
 
     def _base(self, lane: str, db: int) -> SegmentWriter:
-        writer = self._bases.get((lane, db))
-        if writer is not None and writer.bytes >= _SEGMENT_BYTES:
-            self._monitor.wrote(self._bases.pop((lane, db)).close().bytes)
-            writer = None
-        if writer is None:
-            if not self._bases:
-                self._base_seq = self._seq
-            writer = self._bases[lane, db] = SegmentWriter(self.chapter.writer, "base", lane, db)
-        return writer
+        key = lane, db
+        if key in self._bases and self._bases[key][0].bytes >= _SEGMENT_BYTES:
+            self._close_base(key, None)
+        if key not in self._bases:
+            self._bases[key] = SegmentWriter(self.chapter.writer, "base", lane, db), self._seq
+        return self._bases[key][0]
+
+    def _close_base(self, key: tuple[str, int], cursor: str | None) -> None:
+        """Until it is durable, `recover` has to know since when something is not."""
+        writer, _ = self._bases[key]
+        self._monitor.wrote(writer.close(cursor).bytes)
+        del self._bases[key]
 
     def _write(self, records: list[Record], lane: str, puts: list[Put]) -> None:
         if records:

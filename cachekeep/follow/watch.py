@@ -14,17 +14,19 @@ from cachekeep.domain.remote import Connection, Refusal
 _PREFIX = "cmdstat_"
 _STREAMS = frozenset(("xack", "xreadgroup", "xclaim", "xautoclaim", "xgroup", "xsetid", "xackdel", "xdelex", "xcfgset"))
 _FUNCTIONS = frozenset(("load", "delete", "flush", "restore"))
+_GROUPS = ("streams", "functions", "flush", "swap", "config")
 _FLUSHES, _SWAPS = frozenset(("flushdb", "flushall")), frozenset(("swapdb",))
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What was done since the last look. unknown: the server does not count, or its counters began anew."""
+    """What was done since the last look; everything, where the counters began anew. unknown: nobody counts."""
 
     streams: bool = False
     functions: bool = False
     flushed: bool = False
     swapped: bool = False
+    configured: bool = False
     unknown: bool = False
 
 
@@ -42,9 +44,10 @@ class Counters:
             return Seen(unknown=True)
         if before is None:
             return Seen()
-        if any(now.get(name, 0) < calls for name, calls in before.items()):
-            return Seen(True, True, True, True, unknown=True)
-        return Seen(*(now.get(group, 0) > before.get(group, 0) for group in ("streams", "functions", "flush", "swap")))
+        if any(now.get(name, 0) < calls for name, calls in before.items()):  # CONFIG RESETSTAT
+            return Seen(True, True, True, True, True)
+        totals = _summed(before), _summed(now)
+        return Seen(*(totals[1][group] > totals[0][group] for group in _GROUPS))
 
 
 def _counted(connection: Connection) -> dict[str, int] | None:
@@ -54,11 +57,11 @@ def _counted(connection: Connection) -> dict[str, int] | None:
         return None
     found = parse_info(reply.decode("utf-8", "replace"))
     calls = {name.removeprefix(_PREFIX): _calls(text) for name, text in found.items() if name.startswith(_PREFIX)}
-    return _summed(calls) if calls else None
+    return calls or None
 
 
 def _summed(calls: Mapping[str, int]) -> dict[str, int]:
-    total = {"streams": 0, "functions": 0, "flush": 0, "swap": 0}
+    total = dict.fromkeys(_GROUPS, 0)
     for name, number in calls.items():
         command, _, sub = name.partition("|")
         if command in _STREAMS:
@@ -69,6 +72,8 @@ def _summed(calls: Mapping[str, int]) -> dict[str, int]:
             total["flush"] += number
         elif command in _SWAPS:
             total["swap"] += number
+        elif name == "config|set":
+            total["config"] += number
     return total
 
 

@@ -36,24 +36,28 @@ def write_bulk(server: Any, value: str) -> None:
 
 
 @contextmanager
-def ticking(server: Any, key: bytes = TICK) -> Iterator[None]:
-    """A key is written twenty times a second, whether the server is there or not, as an application would."""
-    stop = threading.Event()
+def ticking(server: Any, key: bytes = TICK) -> Iterator[threading.Lock]:
+    """A key is written twenty times a second, whether the server is there or not, as an application would.
+
+    Who holds the lock keeps it from writing.
+    """
+    stop, quiet = threading.Event(), threading.Lock()
 
     def run() -> None:
         number = 0
         with valkey.Valkey(host=server.host, port=server.port, socket_timeout=5) as client:
             while not stop.wait(0.05):
                 number += 1
-                try:
-                    client.set(key, number)
-                except valkey.ValkeyError:
-                    client.connection_pool.disconnect()
+                with quiet:
+                    try:
+                        client.set(key, number)
+                    except valkey.ValkeyError:
+                        client.connection_pool.disconnect()
 
     thread = threading.Thread(target=run, name="ticking")
     thread.start()
     try:
-        yield
+        yield quiet
     finally:
         stop.set()
         thread.join()
@@ -98,8 +102,12 @@ class Upgrade:
         self._wait_until(lambda: _answers(self.server), "the server is back")
 
     def listened_to(self) -> None:
-        """Wait until somebody has subscribed."""
-        self._wait_until(lambda: self.server.ask("CLIENT", "LIST", "TYPE", "pubsub"), "somebody listens")
+        """Wait until both have subscribed: the capture, and who hears what is written from the first moment."""
+
+        def both() -> bool:
+            return len(self.server.ask("CLIENT", "LIST", "TYPE", "pubsub").splitlines()) >= 2
+
+        self._wait_until(both, "both listen", WITHIN_S)
 
     def swap(self, version: str) -> None:
         """An orderly upgrade."""
@@ -127,6 +135,7 @@ def guarded(
     offer: Callable[[Findings], bool] = lambda findings: True,
     user: str | None = None,
     password: str | None = None,
+    news: Callable[[str], None] = lambda sentence: None,
     **options: Any,
 ) -> GuardReport:
     """Guard an upgrade. options: of FollowOptions."""
@@ -140,6 +149,7 @@ def guarded(
         scratch=backups.scratch(),
         upgrade=lambda lost: upgrade(),
         offer=offer,
+        on_news=news,
     )
 
 

@@ -204,7 +204,10 @@ def test_a_capture_is_sealed_by_a_signal_gone_on_with_and_restored(
         assert told[0]["method"] == method
         assert told[0]["limits"]
         sealed = told[-1]
-        assert sealed["continuous"] is True
+        assert sealed["continuous"] is (method != "poll")
+        (shown,) = backup("show", "place", "--json").page["covered"][-1:]
+        assert sealed["stretches"][-1][1] == sealed["latest_ms"]
+        assert moment_of(sealed["latest_ms"], exact=True) == shown["until"]
         assert sealed["stretches"][-1][1] > moment_ms
         generations.append(sealed["generations"][-1])
         assert backup("list", "place", "--json").page[-1]["status"] == "open"
@@ -228,7 +231,7 @@ def test_metrics_tell_while_keys_change_and_health_when_the_source_is_gone(
     url = wait_until(lambda: following.last() and following.events("choice")[0]["metrics_url"], "it is chosen")
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/metrics", url)
     health = url.removesuffix("metrics") + "healthz"
-    wait_until(lambda: "cachekeep_backup_covered_until_timestamp_seconds" in figures(url), "covered", WITHIN_S)
+    wait_until(lambda: "cachekeep_backup_read_until_timestamp_seconds" in figures(url), "covered", WITHIN_S)
     assert get(health)[0] == 200
     seen = [figures(url)]
     for number in range(3):
@@ -239,11 +242,11 @@ def test_metrics_tell_while_keys_change_and_health_when_the_source_is_gone(
             lambda so_far=so_far: figures(url)["cachekeep_backup_changes_total"] >= so_far, "changes are counted"
         )
         seen.append(figures(url))
-    for name in ("changes_total", "stored_bytes_total", "covered_until_timestamp_seconds", "uptime_seconds"):
+    for name in ("changes_total", "stored_bytes_total", "read_until_timestamp_seconds", "uptime_seconds"):
         values = [one[f"cachekeep_backup_{name}"] for one in seen]
         assert values == sorted(values), name
         assert values[-1] > values[0], name
-    assert abs(seen[-1]["cachekeep_backup_covered_until_timestamp_seconds"] - server_ms(source) / 1000) < WITHIN_S
+    assert abs(seen[-1]["cachekeep_backup_read_until_timestamp_seconds"] - server_ms(source) / 1000) < WITHIN_S
     source.stop()
     code, text = wait_until(lambda: (told := get(health)) and told[0] == 503 and told, "unhealthy")
     assert (code, text.partition(":")[0]) == (503, "away")
@@ -305,7 +308,7 @@ def test_on_a_terminal_a_table_is_drawn(
         following = start_following(source.url, "place", "--source", "tracking", stderr=theirs)
         os.close(theirs)
         reader.start()
-        wait_until(lambda: re.search(rb"covered +20\d\d-", _COLOURS.sub(b"", b"".join(shown))), "a table", WITHIN_S)
+        wait_until(lambda: re.search(rb"read until +20\d\d-", _COLOURS.sub(b"", b"".join(shown))), "a table", WITHIN_S)
         ended = following.end()
         assert ended.code == DONE, ended.out
         reader.join()
@@ -427,5 +430,10 @@ def test_the_doctor_says_which_ways_of_following_there_are(
     said = called("doctor", source.url, "--user", "app")
     assert said.code == DONE
     assert (f"--follow takes {chosen}" if chosen else "cannot be followed") in said.out
-    assert said.out.count("limit:") == len(follow["limits"])
+    possible = [rung for rung in follow["ladder"] if rung["possible"] == "yes"]
+    for rung in possible:
+        assert rung["limits"]
+        assert said.out.count(f"limit of {rung['method']}:") == len(rung["limits"])
+    assert [list(rung["limits"]) for rung in possible if rung["method"] == chosen] == [follow["limits"]][: bool(chosen)]
+    assert ("guard takes tracking first" in said.out) == bool({"tracking", "keyspace"} - denied)
     assert bool(follow["limits"]) == bool(chosen)

@@ -117,11 +117,13 @@ def test_keys_of_an_older_copy_go_forward_again_and_deleted_ones_stay_deleted(
         ask("XADD", "a stream", "2-1", "f", "v")
         ask("SET", "last", "second")
         captured(place, 0, b"last", wait_until)
-        upgrade.crash()
-        upgrade.start("9.1", rdb=old)
+        with quiet:
+            upgrade.crash()
+            upgrade.start("9.1", rdb=old)
+            upgrade.listened_to()
 
     report = None
-    with ticking(server):
+    with ticking(server) as quiet:
         report = guarded(server, place, lose)
     assert report.verdict == "proved", report
     assert keys_of(report.found, "lost") == {(2, b"new"), (0, b"last")}
@@ -154,9 +156,10 @@ def test_writes_that_come_after_the_return_are_never_overwritten(
             ask("SET", name, "second")
         ask("SET", "last", "second")
         captured(place, 0, b"last", wait_until)
-        upgrade.crash()
-        upgrade.start("9.1", rdb=old)
-        upgrade.listened_to()
+        with quiet:
+            upgrade.crash()
+            upgrade.start("9.1", rdb=old)
+            upgrade.listened_to()
         upgrade.server.ask("SET", "at once", "third")
         upgrade.server.ask("DEL", "deleted at once")
 
@@ -169,7 +172,7 @@ def test_writes_that_come_after_the_return_are_never_overwritten(
         upgrade.server.ask("SET", "last", "third")
         return True
 
-    with ticking(server):
+    with ticking(server) as quiet:
         report = guarded(server, place, lose, write_and_agree)
     assert {place for one in ("lost", "went back") for place in keys_of(report.found, one)} == {
         (0, key) for key in {b"late", b"later", b"deleted later", b"older", b"last"} | BULK

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import select
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -606,8 +610,18 @@ def test_the_commands_tell_and_restore_moments_by_this_machines_clock(
         f"covers   {ours(0)} to {ours(100)}",
         f"gap      {ours(100)} to {ours(200)}: the source was restarted",
         f"latest   {ours(300)}",
+        "follow   tracking, being followed (last sign ",
+        "segments #2 to #3 each end at a moment: --at '#3'",
     ):
         assert line in shown
+    assert "only" not in shown
+    assert "; being followed (last sign " in listed
+    story.writer.log([{"event": "sealed", "at_ms": time.time_ns() // 1_000_000 + 5000}])
+    code, shown, _ = backup("show", "place")
+    assert "follow   tracking, stopped, sealed" in shown
+    assert re.search(r"log +sealed 20\d\d-\d\d-\d\dT[\d:]+Z\n", shown)
+    assert "at_ms" not in shown
+    assert "; stopped, sealed" in backup("list", "place")[1]
     page = json.loads(backup("show", "place", "--json")[1])
     assert [(one["since"], one["until_ms"]) for one in page["covered"]] == [(ours(0), T0 + 100), (ours(200), T0 + 300)]
     assert [one["reason"] for one in page["uncovered"]] == ["the source was restarted"]
@@ -624,6 +638,10 @@ def test_the_commands_tell_and_restore_moments_by_this_machines_clock(
     assert f"--at {ours(100)} or --at {ours(200)}" in refused
     assert backup("restore", "place", target.url, "--at", "5 o'clock")[0] == MISUSE
     assert backup("restore", "place", target.url, "--at", "#2", "--json")[0] == DONE
+    code, _, absent = backup("restore", "place", target.url, "--at", f"{story.name}/00000002", "--key", "n\u00f6")
+    assert code == FAILED
+    assert f"has no key n\u00f6 as of {ours(100)}; nothing was written" in " ".join(absent.split())
+    assert backup("restore", "place", target.url, "--at", "now", "--dry-run")[0] == DONE
     code, out, _ = backup("restore", "place", target.url, "--json")
     assert (code, json.loads(out)["at"], json.loads(out)["at_ms"]) == (DONE, ours(300), T0 + 300)
     assert t.execute_command("GET", "a") == b"2"
@@ -686,6 +704,78 @@ def test_a_stream_is_exported_up_to_a_moment_for_the_engine_itself(
     code, _, refused = backup("export", "place", "out", "--format", "aof", "--at", moment_text(T0 + 150))
     assert code == FAILED
     assert "cannot be restored" in refused
+
+
+def test_a_capture_of_a_source_with_another_clock_tells_moments_that_can_be_restored(
+    pair: Any, tmp_path: Path, backup: Callable[..., tuple[int, str, str]], fresh_address: Callable[..., Any]
+) -> None:
+    source, c, target, t = pair
+    c.execute_command("SET", "a", 1)
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    with WrongClock.before(fresh_address().host, source, 3600.0) as door:
+        words = ("backup", "run", door.url, "place", "--follow", "--json", "--source", "tracking", "--max-lag", "1s")
+        with subprocess.Popen(
+            [sys.executable, "-m", "cachekeep", *words],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            changed_ms, last = None, dict[str, Any]()
+            for line in process.stdout:
+                last = json.loads(line)
+                if last["event"] != "status" or last["covered_until_ms"] is None:
+                    continue
+                if changed_ms is None:
+                    c.execute_command("SET", "a", 2)
+                    changed_ms = time.time_ns() // 1_000_000
+                elif (last["durable_until_ms"] or 0) > changed_ms:
+                    assert last["durable_until_ms"] < time.time_ns() // 1_000_000 + 5000
+                    process.send_signal(signal.SIGINT)
+        assert process.returncode == DONE
+    assert last["event"] == "sealed"
+    ((since_ms, until_ms),) = last["stretches"]
+    assert last["began_ms"] <= since_ms < changed_ms < until_ms == last["latest_ms"]
+    page = json.loads(backup("show", "place", "--json")[1])
+    assert page["clock_ahead_ms"] > 3_590_000
+    assert [(one["since"], one["until"]) for one in page["covered"]] == [(moment_text(since_ms), moment_text(until_ms))]
+    assert page["capture"]["state"] == "sealed"
+    assert backup("restore", "place", target.url, "--at", moment_text(until_ms))[0] == DONE
+    assert t.execute_command("GET", "a") == b"2"
+
+
+def test_a_capture_that_gave_no_sign_is_not_called_followed(
+    pair: Any, tmp_path: Path, backup: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, c, _, _ = pair
+    monkeypatch.setattr(time, "time_ns", lambda: T0 * 1_000_000)
+    story = Story(tmp_path / "place", source).add("base", string(c, b"a", 0, -9), db=0)
+    story.add("changes", string(c, b"a", 1, 50), (0, 100))
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    for days, said in ((0.25, "or waiting for its source"), (3.01, "stopped without sealing (last sign 3 d 0 h ago)")):
+        now = round((T0 + days * 86_400_000) * 1_000_000)
+        with monkeypatch.context() as later:
+            later.setattr(time, "time_ns", lambda now=now: now)
+            assert said in backup("show", "place")[1]
+            page = json.loads(backup("list", "place", "--json")[1])[0]
+        assert page["capture"]["state"] in ("silent", "lost")
+        assert page["capture"]["last_sign"] == "2026-11-22T21:00:00Z"
+    assert "no gaps" in backup("show", "place")[1]
+    assert ", no gaps; stopped" in backup("list", "place")[1]
+
+
+def test_a_polled_backup_tells_its_recovery_point(
+    pair: Any, tmp_path: Path, backup: Callable[..., tuple[int, str, str]]
+) -> None:
+    source, c, _, _ = pair
+    story = Story(tmp_path / "place", source, "poll").add("base", string(c, b"a", 0, -9), db=0)
+    for moment in (0, 40_000, 55_200):
+        story.add("changes", [], (moment, moment))
+    assert "recovery point: at most 40 s" in backup("show", "place")[1]
+    assert "3 moments of" in backup("list", "place")[1]
+    assert json.loads(backup("show", "place", "--json")[1])["recovery_point_ms"] == 40_000
 
 
 def test_a_gap_that_goes_on_is_shown_until_now(

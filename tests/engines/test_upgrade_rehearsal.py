@@ -215,10 +215,12 @@ def test_writes_that_the_upgrade_lost_are_put_back_and_nothing_else(
             writer.pause()
             server.ask("SET", "second mark", 1)
             captured(place, 0, b"second mark", wait_until)
-            upgrade.crash()
-            upgrade.start("9.1", rdb=tmp_path / "old.rdb")
+            with quiet:
+                upgrade.crash()
+                upgrade.start("9.1", rdb=tmp_path / "old.rdb")
+                upgrade.listened_to()
 
-        with ticking(server):
+        with ticking(server) as quiet:
             report = guarded(server, place, lose)
         writer.go()
         ledger = writer.stop()

@@ -13,13 +13,14 @@ from cachekeep import backups
 from cachekeep.backup.catalog import CatalogError, CatalogFault, Repository
 from cachekeep.backup.compact import Compaction, compact, followed
 from cachekeep.backup.coverage import moment_text
-from cachekeep.backup.moments import moment_of
+from cachekeep.backup.moments import moment_of, skew_ms
 from cachekeep.backup.progress import OnProgress
 from cachekeep.cli.backup import options
 from cachekeep.cli.backup.outcome import FAILED, stoppable, told
 from cachekeep.cli.backup.page import print_page
 from cachekeep.cli.backup.progress import shown
 from cachekeep.cli.backup.run import duration_of
+from cachekeep.cli.backup.words import counted
 from cachekeep.cli.console import console, in_bytes
 from cachekeep.cli.refusal import MISUSE, Refused
 
@@ -70,10 +71,10 @@ def compact_(
             names = [one.name for one in followed(opened)]
             done, left = _each(opened, names, before_ms, progress, stop, dry_run=dry_run)
     if as_json:
-        told_of = {name: str(error) for name, error in left.items()}
-        print_page({"dry_run": dry_run, "compacted": done, "left": told_of})
+        reasons = {name: str(error) for name, error in left.items()}
+        print_page({"dry_run": dry_run, "compacted": done, "left": reasons})
     else:
-        _show(done, left, dry_run=dry_run)
+        _show(opened, done, left, dry_run=dry_run)
     if any(error.fault is not CatalogFault.STATE for error in left.values()):
         raise typer.Exit(FAILED)
 
@@ -113,20 +114,23 @@ def _each(
     return done, left
 
 
-def _show(done: Iterable[Compaction], left: dict[str, CatalogError], *, dry_run: bool) -> None:
+def _show(opened: Repository, done: Iterable[Compaction], left: dict[str, CatalogError], *, dry_run: bool) -> None:
+    """Moments by this machine's clock."""
     out = console()
     for one in done:
-        kept = f"moments from {moment_text(one.since_ms)} to {moment_text(one.until_ms)}"
+        ahead_ms = skew_ms(opened.generation(one.made or one.name).head)
+        kept = f"moments from {moment_text(one.since_ms - ahead_ms)} to {moment_text(one.until_ms - ahead_ms)}"
         if one.made:
-            sizes = f"{one.segments[0]:,} -> {one.segments[1]:,} segments"
+            sizes = f"{one.segments[0]:,} -> {counted(one.segments[1] or 0, 'segment')}"
             stored = f"{in_bytes(one.bytes[0])} -> {in_bytes(one.bytes[1] or 0)}"
             text = f"{one.name} is now {one.made}: {kept}, {sizes}, {stored}"
         elif dry_run and one.note is None:
-            text = f"{one.name} would be compacted: {kept} would stay, of {one.segments[0]:,} segments"
+            text = f"{one.name} would be compacted: {kept} would stay, of {counted(one.segments[0], 'segment')}"
         else:
             text = f"{one.name} stays as it is"
-        out.print(text + (f": {one.note}" if one.note else ""), markup=False, soft_wrap=True)
+        note = (one.note or "").replace(": ", "; ")
+        out.print(f"{text}: {note}" if note else text, markup=False, soft_wrap=True)
     for name, why in left.items():
-        out.print(f"{name} stays as it is: {why}", markup=False, soft_wrap=True)
+        out.print(f"{name} stays: {str(why).removeprefix(name).lstrip()}", markup=False, soft_wrap=True)
     if not (done or left):
         out.print("No backup here was followed: there is nothing to compact")

@@ -14,6 +14,7 @@ from cachekeep.backup.survey_types import Ability, Survey
 from cachekeep.cli.backup import options
 from cachekeep.cli.backup.outcome import told
 from cachekeep.cli.backup.page import print_page
+from cachekeep.cli.backup.words import counted
 from cachekeep.cli.console import console, in_bytes
 from cachekeep.domain.remote import RemoteError, RemoteFault, ScratchEngines
 from cachekeep.follow.choose import Rung, ladder
@@ -55,12 +56,13 @@ def doctor(
         method, why = choose(seen, CopyOptions(), scratch)
         rungs = ladder(found.remote, seen, scratch)
         chosen = _chosen(found, scratch)
+        limits = _limits(found, scratch, rungs, chosen)
     if as_json:
-        print_page({"survey": seen, "method": method, "why": why, "follow": _page(rungs, chosen)})
+        print_page({"survey": seen, "method": method, "why": why, "follow": _page(rungs, chosen, limits)})
         return
     out = console()
     _show(out, seen, method, why)
-    _show_follow(out, rungs, chosen)
+    _show_follow(out, rungs, chosen, limits)
 
 
 def _chosen(found: backups.Endpoint, scratch: ScratchEngines) -> Choice | str:
@@ -73,20 +75,42 @@ def _chosen(found: backups.Endpoint, scratch: ScratchEngines) -> Choice | str:
         return error.what
 
 
+def _limits(
+    found: backups.Endpoint, scratch: ScratchEngines, rungs: list[Rung], chosen: Choice | str
+) -> dict[str, tuple[str, ...]]:
+    """What each possible method does not see, the one that is taken first. Raises RemoteError."""
+    limits: dict[str, tuple[str, ...]] = {}
+    if not isinstance(chosen, str):
+        limits[chosen.method] = chosen.limits
+    for rung in rungs:
+        if rung.reason is None and rung.method not in limits:
+            asked = FollowOptions(source=rung.method)
+            limits[rung.method] = choose_follow(found.remote, found.survey, asked, scratch).limits
+    return limits
+
+
 def _possible(rung: Rung) -> str:
     if rung.reason is not None:
         return "no"
     return "yes" if rung.certain else "unproved"
 
 
-def _page(rungs: list[Rung], chosen: Choice | str) -> dict[str, Any]:
-    ladder_of = [{"method": rung.method, "possible": _possible(rung), "reason": rung.reason} for rung in rungs]
+def _page(rungs: list[Rung], chosen: Choice | str, limits: dict[str, tuple[str, ...]]) -> dict[str, Any]:
+    ladder_of = [
+        {
+            "method": rung.method,
+            "possible": _possible(rung),
+            "reason": rung.reason,
+            "limits": limits.get(rung.method, ()),
+        }
+        for rung in rungs
+    ]
     if isinstance(chosen, str):
         return {"ladder": ladder_of, "method": None, "why": chosen, "limits": []}
     return {"ladder": ladder_of, "method": chosen.method, "why": chosen.why, "limits": chosen.limits}
 
 
-def _show_follow(out: Console, rungs: list[Rung], chosen: Choice | str) -> None:
+def _show_follow(out: Console, rungs: list[Rung], chosen: Choice | str, limits: dict[str, tuple[str, ...]]) -> None:
     table = Table(box=None, pad_edge=False)
     for column in ("run --follow by", "possible", "why not"):
         table.add_column(column)
@@ -101,18 +125,21 @@ def _show_follow(out: Console, rungs: list[Rung], chosen: Choice | str) -> None:
         out.print(chosen, style="yellow", markup=False, soft_wrap=True)
         return
     out.print(Text.assemble("--follow takes ", (chosen.method, "bold"), f": {chosen.why}"), soft_wrap=True)
-    for limit in chosen.limits:
-        out.print(f"  limit: {limit}", markup=False, soft_wrap=True)
+    if {"tracking", "keyspace"} & set(limits):
+        out.print("guard takes tracking first, then keyspace: these tell which keys clients write after an upgrade")
+    for method, sentences in limits.items():
+        for limit in sentences:
+            out.print(f"  limit of {method}: {limit}", markup=False, soft_wrap=True)
 
 
 def _show(out: Console, seen: Survey, method: str, why: str) -> None:
     out.print(f"[bold]{seen.name}[/bold]  {seen.server}, {seen.mode}, {seen.role}", soft_wrap=True)
     sizes = ", ".join(f"db{number} {size.keys:,}" for number, size in sorted(seen.databases.items())) or "no keys"
-    out.print(f"  {seen.keys:,} keys ({sizes}), {in_bytes(seen.used_bytes)}", soft_wrap=True)
+    out.print(f"  {counted(seen.keys, 'key')} ({sizes}), {in_bytes(seen.used_bytes)}", soft_wrap=True)
     if seen.mode == "cluster":
         for node in seen.nodes:
             slots = sum(last - first + 1 for first, last in node.slots)
-            out.print(f"  primary {node.lane} with {slots:,} slots")
+            out.print(f"  primary {node.lane} with {counted(slots, 'slot')}")
     if abs(seen.clock_ahead_ms) > 1000:
         out.print(f"  its clock is {seen.clock_ahead_ms / 1000:+.1f} s from this machine's", style="yellow")
     if seen.modules:

@@ -26,6 +26,7 @@ from cachekeep.cli.backup.restore import (
     one_key_of,
     show_moment,
 )
+from cachekeep.cli.backup.words import counted, where
 from cachekeep.cli.console import console, in_bytes
 from cachekeep.cli.refusal import Refused
 from cachekeep.codec.dump import Target
@@ -69,7 +70,7 @@ def export_(
     s3_region: options.S3Region = None,
     as_json: options.Json = False,
 ) -> None:
-    """Write a backup as files of another format. Exit code 4 when keys are missing: each is named."""
+    """Write a backup as JSON, RDB, RESP or AOF. Exit code 4 when keys are missing: each is named."""
     one_key, name_there = one_key_of(key, new_name, match)
     databases, pattern = options.databases_of(db), options.match_of(match)
     limited = (databases, pattern, one_key) != (None, None, None)
@@ -134,13 +135,13 @@ def _show_export(report: ExportReport, gaps: list[str]) -> None:
     out = console()
     keys = sum(report.written.values())
     out.print(
-        f"{keys:,} keys of {report.generation} in {len(report.files)} files of {report.folder}, "
+        f"{counted(keys, 'key')} of {report.generation} in {counted(len(report.files), 'file')} of {report.folder}, "
         f"{in_bytes(report.bytes)}",
         markup=False,
         soft_wrap=True,
     )
     for reason, count in report.skipped.items():
-        out.print(f"not written: {count:,} keys: {reason}", style="red", markup=False, soft_wrap=True)
+        out.print(f"not written: {counted(count, 'key')}: {reason}", style="red", markup=False, soft_wrap=True)
     for text in gaps:
         out.print(f"gap of the backup: {text}", style="red", markup=False, soft_wrap=True)
 
@@ -148,7 +149,7 @@ def _show_export(report: ExportReport, gaps: list[str]) -> None:
 def _show_aof(report: AofReport) -> None:
     out = console()
     for lane, folder in report.folders.items():
-        text = f"{report.generation}, {lane}: start an engine with `--appendonly yes --dir {folder}`"
+        text = f"{report.generation}{where(lane)}: start an engine with `--appendonly yes --dir {folder}`"
         out.print(text, markup=False, soft_wrap=True)
     out.print(f"{in_bytes(report.bytes)} written")
 
@@ -156,11 +157,13 @@ def _show_aof(report: AofReport) -> None:
 def _show_import(report: IngestReport) -> None:
     out = console()
     out.print(
-        f"[bold]{report.generation}[/bold]  {sum(report.keys.values()):,} keys of {report.files} files", soft_wrap=True
+        f"[bold]{report.generation}[/bold]  {counted(sum(report.keys.values()), 'key')} of "
+        f"{counted(report.files, 'file')}",
+        soft_wrap=True,
     )
     if report.gone:
-        out.print(f"  {report.gone:,} keys had expired")
+        out.print(f"  {counted(report.gone, 'key')} had expired")
     for reason, count in report.skipped.items():
-        out.print(f"  skipped: {count:,} keys: {reason}", style="red", markup=False, soft_wrap=True)
+        out.print(f"  skipped: {counted(count, 'key')}: {reason}", style="red", markup=False, soft_wrap=True)
     for name in report.missing:
         out.print(f"  missing: {name}", style="red", markup=False, soft_wrap=True)

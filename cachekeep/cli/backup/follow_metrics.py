@@ -31,7 +31,7 @@ _PATIENCE_S = 10.0  # with a client that asks nothing, or does not take the answ
 _AT_ONCE = 16
 # The capture tells its status twice a second, but not while a store takes long with a segment.
 _SILENT_S = 60.0
-_BY_ITS_CLOCK = "in seconds since 1970 by the source's clock"
+_SINCE_1970 = "in seconds since 1970 by this machine's clock"
 
 
 class Metrics(Collector):
@@ -88,17 +88,25 @@ class Metrics(Collector):
         return [
             (
                 "covered_since_timestamp_seconds",
-                f"Start of the interval that goes on, any moment of which can be restored, {_BY_ITS_CLOCK}. "
+                f"Start of the interval that goes on, of which every change was read, {_SINCE_1970}. "
                 "Absent while continuity is not proved.",
                 _seconds(now.covered_since_ms),
             ),
-            ("covered_until_timestamp_seconds", f"Its end, {_BY_ITS_CLOCK}.", _seconds(now.covered_until_ms)),
+            (
+                "read_until_timestamp_seconds",
+                f"Every change until then was read; what is durable may end earlier, {_SINCE_1970}.",
+                _seconds(now.covered_until_ms),
+            ),
             (
                 "durable_until_timestamp_seconds",
-                f"What survives a crash of this machine ends here, {_BY_ITS_CLOCK}.",
+                f"What can be restored, and survives a crash of this machine, ends here, {_SINCE_1970}.",
                 _seconds(now.durable_until_ms),
             ),
-            ("lag_seconds", "From the last change to its being read.", _seconds(now.lag_ms)),
+            (
+                "lag_seconds",
+                "From the last change to its being read; polling: between the last two moments.",
+                _seconds(now.lag_ms),
+            ),
             ("lag_p99_seconds", "The same, 99th percentile of the last minute.", _seconds(now.lag_p99_ms)),
             ("queue_keys", "Changed keys that wait to be read.", now.queue_keys),
             ("status_age_seconds", "All of this is so old.", self._now() - self._told_s),

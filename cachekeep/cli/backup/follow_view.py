@@ -6,6 +6,7 @@ For people all of it is on stderr; JSON lines are on stdout. Safe to be told by 
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import threading
@@ -21,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cachekeep.cli.backup.page import plain
+from cachekeep.cli.backup.words import counted, in_duration
 from cachekeep.cli.console import console, in_bytes
 from cachekeep.follow.types import Choice, FollowStatus
 
@@ -166,15 +168,15 @@ def line_of(status: FollowStatus) -> str:
     parts = [
         f"{status.phase} by {status.method}, {status.generation or 'no backup yet'}",
         *([status.trouble] if status.trouble else []),
-        covered_of(status),
-        f"lag {_ms(status.lag_ms)}, p99 {_ms(status.lag_p99_ms)}",
-        f"{status.changes:,} changes, {status.changes_per_s:,.0f}/s",
-        f"queue {status.queue_keys:,}",
-        f"gaps {status.gaps:,}",
+        read_of(status),
+        *([f"durable until {moment_of(status.durable_until_ms)}"] if status.durable_until_ms is not None else []),
+        lag_of(status),
+        f"{counted(status.changes, 'change')}, {status.changes_per_s:,.0f}/s",
+        f"gaps {status.gaps:,}" if status.gaps else "no gaps",
         f"{in_bytes(status.bytes)} stored",
-        f"missed {status.missed:,}",
-        f"passes {status.passes:,}",
     ]
+    if status.method != "psync":  # which has neither a queue of keys nor passes over them
+        parts += [f"queue {status.queue_keys:,}", f"missed {status.missed:,}", f"passes {status.passes:,}"]
     return "; ".join(parts)
 
 
@@ -187,28 +189,49 @@ def table_of(status: FollowStatus) -> RenderableType:
     went_on = f"for {in_duration(status.uptime_s)}"
     table.add_row("backup", Text(status.generation or "none yet"))
     table.add_row("phase", Text.assemble((status.phase, colour), f" by {status.method}, {went_on}"))
-    table.add_row(
-        "covered", Text(covered_of(status).removeprefix("covered "), style="" if status.covered_until_ms else "yellow")
-    )
-    table.add_row("lag", Text(f"{_ms(status.lag_ms)} now, {_ms(status.lag_p99_ms)} p99 of the last minute"))
-    table.add_row("changes", Text(f"{status.changes:,}, {status.changes_per_s:,.0f}/s, queue {status.queue_keys:,}"))
-    table.add_row("keys", Text(f"{status.keys:,} read in {status.passes:,} whole passes, missed {status.missed:,}"))
-    table.add_row("gaps", Text(f"{status.gaps:,}", style="red" if status.gaps else ""))
+    table.add_row(*_row(read_of(status), "read until"), style="" if status.covered_until_ms else "yellow")
+    if status.durable_until_ms is not None:
+        table.add_row("durable until", Text(moment_of(status.durable_until_ms)))
+    table.add_row(*_row(lag_of(status), "recovery point:" if status.method == "poll" else "lag"))
+    changes = f"{status.changes:,}, {status.changes_per_s:,.0f}/s"
+    keyed = status.method != "psync"
+    table.add_row("changes", Text(f"{changes}, queue {status.queue_keys:,}" if keyed else changes))
+    if keyed:
+        passes = counted(status.passes, "whole pass", "whole passes")
+        table.add_row("keys", Text(f"{status.keys:,} read in {passes}, missed {status.missed:,}"))
+    table.add_row("gaps", Text(f"{status.gaps:,}" if status.gaps else "none", style="red" if status.gaps else ""))
     table.add_row("stored", Text(in_bytes(status.bytes)))
     return Group(table, Text(status.trouble, style="red")) if status.trouble else table
 
 
-def covered_of(status: FollowStatus) -> str:
-    """`covered 2026-11-23T00:00:00Z to ...Z (1 h 2 min), durable until ...Z`. Polling: the last moment."""
+def _row(text: str, word: str) -> tuple[str, Text]:
+    """A sentence that begins with the word as a row of that name."""
+    return word.removesuffix(":"), Text(text.removeprefix(word).lstrip())
+
+
+def read_of(status: FollowStatus) -> str:
+    """`read until 2026-11-23T01:02:00Z, every change since 2026-11-23T00:00:00Z (1 h 2 min)`. Polling: the last moment.
+
+    What of it survives a crash is another matter: durable_until_ms.
+    """
     since, until = status.covered_since_ms, status.covered_until_ms
     if since is None or until is None:
-        covered = "no moment covered yet" if status.phase in ("starting", "copying") else "continuity is not proved now"
-    elif status.method == "poll":
-        covered = f"covered as of {moment_of(until)}"
-    else:
-        covered = f"covered {moment_of(since)} to {moment_of(until)} ({in_duration((until - since) / 1000)})"
-    durable = status.durable_until_ms
-    return covered if durable is None else f"{covered}, durable until {moment_of(durable)}"
+        return "no moment read yet" if status.phase in ("starting", "copying") else "continuity is not proved now"
+    if status.method == "poll":
+        return f"read until {moment_of(until)}, that moment only"
+    return (
+        f"read until {moment_of(until)}, every change since {moment_of(since)} ({in_duration((until - since) / 1000)})"
+    )
+
+
+def lag_of(status: FollowStatus) -> str:
+    """From a change to its being read. Polling: what a restore may lose, by the distances of the last moments."""
+    if status.method != "poll":
+        return f"lag {_ms(status.lag_ms)} now, {_ms(status.lag_p99_ms)} p99 of the last minute"
+    distances = [ms for ms in (status.lag_ms, status.lag_p99_ms) if ms is not None]
+    if status.passes < 2 or not distances:
+        return "recovery point: not known before the second pass"
+    return f"recovery point: at most {in_duration(math.ceil(max(distances) / 1000))}"
 
 
 def moment_of(ms: int, *, exact: bool = False) -> str:
@@ -230,15 +253,6 @@ def _stretch(since: int, until: int) -> str:
         return f"{moment_of(since, exact=True)}, that moment only"
     length = in_duration((until - since) / 1000)
     return f"{moment_of(since, exact=True)} to {moment_of(until, exact=True)} ({length})"
-
-
-def in_duration(seconds: float) -> str:
-    """`45 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`."""
-    whole = max(0, int(seconds))
-    for unit, size, next_unit, next_size in (("d", 86_400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
-        if whole >= size:
-            return f"{whole // size} {unit} {whole % size // next_size} {next_unit}"
-    return f"{whole} s"
 
 
 def _silence(stream: TextIO) -> None:

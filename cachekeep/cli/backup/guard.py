@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -32,7 +35,7 @@ _LOOK_S = 0.2
 _MEANING = {
     "lost": "not there any more",
     "went back": "an older copy of it is there",
-    "changed": "written between the return and the capture; kept",
+    "changed": "a value that no backup knows: written after the return, or of a copy older than any backup; kept",
 }
 
 
@@ -95,7 +98,9 @@ def guard_(
         access = options.access_of(user, password_file, ca, cert, cert_key, insecure)
         found = options.endpoint_of("SOURCE", source, timeout_s, access)
         if found.db is not None:
-            raise Refused(f"{source} names database {found.db}, and a guard is for all: leave it out", MISUSE)
+            raise Refused(
+                f"{found.remote.name} names database {found.db}, and a guard is for all: leave it out", MISUSE
+            )
         opened, news = backups.repository(place, create=True), _news(as_json=as_json)
         follow = FollowOptions(source=method.value, max_lag_s=1.0, patience_s=patience_s, rollover_s=0.0)
         try:
@@ -105,7 +110,7 @@ def guard_(
                 opened,
                 GuardOptions(follow),
                 scratch=backups.scratch(),
-                upgrade=_command(command, stop, as_json=as_json) if command else _waiting(news),
+                upgrade=_command(command, stop, news, as_json=as_json) if command else _waiting(stop, news),
                 offer=lambda findings: _offered(findings, yes=yes, as_json=as_json),
                 on_news=news,
                 progress=progress,
@@ -113,7 +118,7 @@ def guard_(
             )
         except NotBack as error:
             raise Refused(str(error), GAPS) from error
-    _show(report, source, dest, as_json=as_json)
+    _show(report, found.remote.name, dest, as_json=as_json)
     if code := exit_code(report):
         raise typer.Exit(code)
 
@@ -128,32 +133,69 @@ def exit_code(report: GuardReport) -> int:
     return FAILED if report.command else 0
 
 
-def _command(words: list[str], stop: threading.Event, *, as_json: bool) -> Upgrade:
-    """Run it; its output passes through, beside the page of --json on stderr. Ended with us by a signal."""
+def _command(words: list[str], stop: threading.Event, news: OnNews, *, as_json: bool) -> Upgrade:
+    """Run it; its output passes through, beside the page of --json on stderr.
+
+    The first signal asks it to end and is waited for, the second kills it. On a terminal, where it may ask for
+    something, it stays in the terminal's group, and the terminal signals it too; else it has a group of its own.
+    """
 
     def run(lost: Callable[[], bool]) -> int:
-        with subprocess.Popen(words, stdout=sys.stderr if as_json else None) as process:
-            asked = False
+        own, out, sent = None if sys.stdin.isatty() else 0, sys.stderr if as_json else None, 0
+        with _signals() as came, subprocess.Popen(words, stdout=out, process_group=own) as process:
             while True:
                 try:
-                    return process.wait(_LOOK_S)
+                    code = process.wait(_LOOK_S)
+                    break
                 except subprocess.TimeoutExpired:
-                    if stop.is_set() and not asked:
-                        asked = True
-                        process.terminate()
+                    if (asked := len(came)) == sent:  # another may come at any moment: look once
+                        continue
+                _send(process, signal.SIGKILL if asked > 1 else signal.SIGTERM, group=own is not None)
+                if asked == 1:
+                    who = f"{words[0]} (process {process.pid})"
+                    news(f"stopping: {who} was asked to end and is waited for; the next signal kills it")
+                sent = asked
+        if came:
+            stop.set()
+        news(f"{words[0]} ended with exit code {code}" if code >= 0 else f"{words[0]} was ended by signal {-code}")
+        return code
 
     return run
 
 
-def _waiting(news: OnNews) -> Upgrade:
-    """Until SIGINT or SIGTERM says that it is done."""
+def _send(process: subprocess.Popen[bytes], number: int, *, group: bool) -> None:
+    if not group:
+        process.send_signal(number)
+        return
+    with suppress(ProcessLookupError):  # it has just ended
+        os.killpg(process.pid, number)
+
+
+@contextmanager
+def _signals(*, hangup: bool = True) -> Iterator[list[int]]:
+    """The numbers of the signals that come meanwhile and ask for an end. SIGHUP stays ignored where it is (nohup)."""
+    came: list[int] = []
+    heeded = [signal.SIGINT, signal.SIGTERM]
+    if hangup and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        heeded.append(signal.SIGHUP)
+    before = {number: signal.signal(number, lambda got, _: came.append(got)) for number in heeded}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _waiting(stop: threading.Event, news: OnNews) -> Upgrade:
+    """Until SIGINT or SIGTERM says that it is done. A terminal that is closed (SIGHUP) says no such thing."""
 
     def wait(lost: Callable[[], bool]) -> None:
-        with stoppable() as done:
+        with _signals(hangup=False) as done:
             news("upgrade now; Ctrl-C (or SIGTERM) when it is done")
-            while not done.wait(_LOOK_S) and not lost():
+            while not (done or lost() or stop.wait(_LOOK_S)):
                 pass
-        news("the upgrade is said to be done")
+        if done:
+            news("the upgrade is said to be done")
 
     return wait
 
@@ -198,7 +240,7 @@ def _show(report: GuardReport, source: str, dest: str, *, as_json: bool) -> None
     before, after = moment_text(report.covered_since_ms), moment_text(report.covered_until_ms)
     lines = [
         f"{report.before} before, {report.after} after; {away}",
-        f"captured by {report.method}; every change from {before} to {after} is known",
+        f"captured by {report.method}; every change from {before} to {after} is known{_later(report)}",
         f"{report.found.compared:,} keys compared, {report.found.written:,} left out, for they were written meanwhile",
         *_counted(report.found),
         *_restored(report.restored, report.left),
@@ -210,11 +252,26 @@ def _show(report: GuardReport, source: str, dest: str, *, as_json: bool) -> None
         out.print(f"  {line}", style="yellow", markup=False, soft_wrap=True)
     if report.command:
         out.print(f"  the command ended with exit code {report.command}", style="red")
-    if report.left.to_restore and report.restored is None:
+    if report.left.to_restore:
         at = moment_text(report.covered_until_ms - report.clock_ahead_ms)
         restore = ["cachekeep", "backup", "restore", dest, source, "--id", report.generation, "--at", at]
-        out.print("  nothing was put back; one key is put back by", style="red")
+        what = "nothing was put back" if report.restored is None else "not all was put back"
+        out.print(f"  {what}; one key is put back, as it was at that moment, by", style="red")
         out.print(f"    {shlex.join(restore)} --db N --key NAME", markup=False, soft_wrap=True)
+        if report.only_here:
+            out.print(
+                f"  {report.only_here:,} of these keys changed after that moment: what they were then is older or"
+                " nothing, and only the guard itself puts their last change back (--yes, before it ends)",
+                style="red",
+                soft_wrap=True,
+            )
+
+
+def _later(report: GuardReport) -> str:
+    """What was captured after the last moment of which all is known."""
+    if not report.later:
+        return ""
+    return f"; {report.later:,} keys changed after that and were captured too, perhaps not the last of them"
 
 
 def _counted(findings: Findings) -> list[str]:
@@ -264,6 +321,8 @@ def _page(report: GuardReport) -> dict[str, Any]:
         "restored": report.restored,
         "left": of(report.left),
         "written_since": report.written_since,
+        "later": report.later,
+        "only_here": report.only_here,
         "why": report.why,
         "notes": report.notes,
         "seconds": report.seconds,

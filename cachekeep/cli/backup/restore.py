@@ -20,6 +20,7 @@ from cachekeep.cli.backup import options
 from cachekeep.cli.backup.outcome import FAILED, GAPS, stoppable, told
 from cachekeep.cli.backup.page import print_page, text_of
 from cachekeep.cli.backup.progress import shown
+from cachekeep.cli.backup.words import counted
 from cachekeep.cli.console import console
 from cachekeep.cli.refusal import Refused
 from cachekeep.codec.segment import SegmentError
@@ -33,7 +34,7 @@ At = Annotated[
     typer.Option(
         "--at",
         metavar="TIME",
-        help="As it was then: 2026-11-22T21:00:00.123Z, 5m ago, latest, or a segment like #12; of a backup made with "
+        help="As it was then: 2026-11-22T21:00:00.123Z, 5m ago, now, or a segment like #12; of a backup made with "
         "--follow. Default: the latest moment.",
         rich_help_panel=options.CHOICE,
     ),
@@ -237,4 +238,4 @@ def show_refused(report: RestoreReport) -> None:
     for number, key, reason in report.refused[:_SHOWN_REFUSED]:
         out.print(f"refused: db{number} {text_of(key)}: {reason}", style="red", markup=False, soft_wrap=True)
     if report.refused_keys > _SHOWN_REFUSED:
-        out.print(f"and {report.refused_keys - _SHOWN_REFUSED:,} refused keys more", style="red")
+        out.print(f"and {counted(report.refused_keys - _SHOWN_REFUSED, 'refused key')} more", style="red")

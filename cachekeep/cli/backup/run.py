@@ -18,6 +18,7 @@ from cachekeep.cli.backup import options
 from cachekeep.cli.backup.outcome import GAPS, stoppable, told
 from cachekeep.cli.backup.page import print_page
 from cachekeep.cli.backup.progress import shown
+from cachekeep.cli.backup.words import counted, where
 from cachekeep.cli.console import console, in_bytes
 from cachekeep.cli.refusal import MISUSE, Refused
 from cachekeep.follow.types import FollowOptions
@@ -283,7 +284,7 @@ def _show(report: CopyReport, server: str, *, as_json: bool) -> None:
     verdict = "[red]with gaps[/red]" if report.gaps else "[green]complete[/green]"
     out.print(
         f"[bold]{report.generation}[/bold]  {verdict}  "
-        f"{keys:,} keys of {server}, {in_bytes(report.bytes)} in {report.seconds:.1f} s ({rate:,.0f} keys/s)",
+        f"{counted(keys, 'key')} of {server}, {in_bytes(report.bytes)} in {report.seconds:.1f} s ({rate:,.0f} keys/s)",
         soft_wrap=True,
     )
     if len(report.keys) > 1:
@@ -292,11 +293,10 @@ def _show(report: CopyReport, server: str, *, as_json: bool) -> None:
     if report.resumed:
         out.print("  went on with an unfinished copy")
     if report.interruptions:
-        out.print(f"  the source went away {report.interruptions} times; `backup show` has when and why")
+        out.print(f"  the source went away {counted(report.interruptions, 'time')}; `backup show` has when and why")
     if report.vanished:
-        out.print(f"  {report.vanished:,} keys were deleted or expired before they could be read")
+        out.print(f"  {counted(report.vanished, 'key was', 'keys were')} deleted or expired before being read")
     for note in report.notes:
         out.print(f"  {note}", markup=False, soft_wrap=True)
     for gap in report.gaps:
-        lane = f" ({gap.lane})" if gap.lane else ""
-        out.print(f"  gap: {gap.reason}{lane}", style="red", markup=False, soft_wrap=True)
+        out.print(f"  gap: {gap.reason}{where(gap.lane)}", style="red", markup=False, soft_wrap=True)

@@ -17,6 +17,7 @@ from cachekeep.cli.backup.outcome import DIFFERENT, FAILED, GAPS, stoppable, tol
 from cachekeep.cli.backup.page import print_page
 from cachekeep.cli.backup.progress import shown
 from cachekeep.cli.backup.restore import At, gaps_of, show_clock_shift, show_refused
+from cachekeep.cli.backup.words import counted
 from cachekeep.cli.console import console
 
 _SHOWN_FINDINGS = 50
@@ -93,12 +94,12 @@ def _show(report: VerifyReport, gaps: list[str], moment: str | None) -> None:
     if report.intact:
         out.print(f"[bold]{report.generation}[/bold]  every byte is as it was written", soft_wrap=True)
     else:
-        out.print(f"[bold]{report.generation}[/bold]  [red]damaged in {len(report.findings):,} places[/red]")
+        out.print(f"[bold]{report.generation}[/bold]  [red]damaged in {counted(len(report.findings), 'place')}[/red]")
     for finding in report.findings[:_SHOWN_FINDINGS]:
         out.print(f"damaged: {finding}", style="red", markup=False, soft_wrap=True)
     for row in report.keyspace:
-        counted = "-" if row.keys is None else f"{row.keys:,}"
-        out.print(f"  db{row.db} {counted} keys: {row.explanation()}", markup=False, soft_wrap=True)
+        keys = "- keys" if row.keys is None else counted(row.keys, "key")
+        out.print(f"  db{row.db} {keys}: {row.explanation()}", markup=False, soft_wrap=True)
     if report.deep:
         out.print(f"loaded into {report.deep.engine} and compared:", markup=False)
         show_refused(report.deep.loaded)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from followed_backup import PARTS as PARTS_TO_COMPACT
 from followed_backup import START, Part, put, write
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from small_backup import NOW_MS as WRITTEN_MS
 from small_backup import head, write_segments
 
 from cachekeep.backup.catalog import Generation, Objects, Repository, Status
+from cachekeep.backup.compact import compact
 from cachekeep.backup.expire import Keep, KeepError, expire, keep_of, moment_ms, plan
 from cachekeep.backup.lease import LEASE_MS, is_alive, last_sign_ms
 from cachekeep.backup.writer import GenerationWriter
@@ -169,3 +171,49 @@ def test_expire_reads_what_followed_ones_cover() -> None:
     ]
     assert [one.name for one in expire(repository, keep_of("window=1d"), now_ms=lambda: edge_ms + 1)] == [old]
     assert [one.name for one in repository.generations()] == [newer.name]
+
+
+class Died(BaseException):
+    """The process is gone."""
+
+
+class Undying(MemoryBlobs):
+    """Removes nothing: whoever tries dies."""
+
+    def delete(self, name: str) -> None:
+        raise Died
+
+
+def test_what_an_interrupted_compaction_left_counts_as_one_with_its_origin() -> None:
+    blobs = Undying()
+    repository = Repository.create(blobs)
+
+    def copied(hours: int) -> str:
+        began_ms = WRITTEN_MS + hours * HOUR_MS
+        writer = GenerationWriter.begin(repository, head(), now_ms=lambda: began_ms)
+        writer.finish(ended_ms=began_ms)
+        return writer.name
+
+    old, older = copied(-1), copied(-2)
+    origin = write(repository, PARTS_TO_COMPACT)
+    with pytest.raises(Died):
+        compact(repository, origin, before_ms=OURS + 13)
+    (twin,) = {one.name for one in repository.generations()} - {old, older, origin}
+    now_ms = WRITTEN_MS + 25 * HOUR_MS
+
+    def gone_by(rule: str) -> list[str]:
+        found = expire(repository, keep_of(rule), dry_run=True, now_ms=lambda: now_ms)
+        return [removal.name for removal in found]
+
+    assert gone_by("last=2") == [older]
+    assert gone_by("last=1") == [older, old]
+    assert gone_by("last=3") == []
+    copied(20)
+    assert gone_by("last=2") == [older, old]
+    assert gone_by("last=1") == [older, old, twin, origin], "they go together"
+
+
+def test_what_was_compacted_counts_by_itself_once_its_origin_counts_no_more() -> None:
+    origin, twin, older = made(Status.DAMAGED, 3), made(Status.COMPLETE, 4), made(Status.COMPLETE, 50)
+    every = [origin, twin, older]
+    assert [one.name for one in plan(every, keep_of("1"), NOW_MS, {}, {}, {twin.name: origin.name})] == [older.name]

@@ -102,6 +102,33 @@ def test_segments_and_the_latest_are_moments() -> None:
     assert moment_of(" latest ", NOW_MS) == Moment()
     assert moment_of("00000012-9f3c1a", NOW_MS) == Moment(segment="00000012-9f3c1a")
     assert moment_of("#12", NOW_MS) == Moment(segment="#12")
+    assert moment_of("now", NOW_MS) == Moment()
+
+
+@pytest.mark.parametrize(
+    ("text", "segment", "generation"),
+    [
+        ("00000012", "#12", None),
+        ("00000012.json", "#12", None),
+        ("00000012-9f3c1a.seg", "00000012-9f3c1a", None),
+        ("20261122T210000.123Z-0123abcd/00000012-9f3c1a", "00000012-9f3c1a", "20261122T210000.123Z-0123abcd"),
+        ("20261122T210000.123Z-0123abcd/#7", "#7", "20261122T210000.123Z-0123abcd"),
+        ("20261122T210000.123Z-0123abcd#7", "#7", "20261122T210000.123Z-0123abcd"),
+        ("20261122T210000.123Z-0123abcd 00000007", "#7", "20261122T210000.123Z-0123abcd"),
+    ],
+)
+def test_a_segment_may_be_named_by_its_number_or_with_its_generation(
+    text: str, segment: str, generation: str | None
+) -> None:
+    assert moment_of(text, NOW_MS) == Moment(segment=segment, generation=generation)
+
+
+def test_what_is_no_segment_of_a_generation_is_refused_with_the_form() -> None:
+    with pytest.raises(MomentError, match=r"20261122T210000\.123Z-0123abcd/#12"):
+        moment_of("20261122T210000.123Z-0123abcd/nothing", NOW_MS)
+    for text in ("20261122", "00000000", "12"):
+        with pytest.raises(MomentError, match="a segment such as #12"):
+            moment_of(text, NOW_MS)
 
 
 def test_a_moment_is_found_in_the_newest_generation_that_covers_it() -> None:
@@ -173,6 +200,12 @@ def test_a_segment_means_the_moment_up_to_which_it_covers() -> None:
     entries = coverage_of(place.repository, place.repository.generation(name)).entries
     for segment in ("#2", entries[1].segment):
         assert find(place.repository, Moment(segment=segment)) == (name, NOW_MS + 200)
+    newer = place.follow((500, 600))
+    assert find(place.repository, Moment(segment="#2")).name == newer
+    assert find(place.repository, moment_of(f"{name}/00000002", 0)) == (name, NOW_MS + 200)
+    assert find(place.repository, moment_of(f"{name}/#2", 0), name) == (name, NOW_MS + 200)
+    with pytest.raises(CatalogError, match=f"of {name}, and --id names {newer}"):
+        find(place.repository, moment_of(f"{name}/#2", 0), newer)
     with pytest.raises(CatalogError, match="the next one that does is #2"):
         find(place.repository, Moment(segment="#1"))
     with pytest.raises(CatalogError, match="no followed backup has a segment #9"):

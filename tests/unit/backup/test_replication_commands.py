@@ -5,10 +5,14 @@ from __future__ import annotations
 import random
 
 import pytest
+from followed_backup import START, Part, piece, write
+from small_backup import LANE
 
 from cachekeep.backup.absolute_expiries import with_absolute_expiry
-from cachekeep.backup.catalog import CatalogError
-from cachekeep.backup.replication_commands import timed_commands, whole_commands
+from cachekeep.backup.catalog import CatalogError, Repository
+from cachekeep.backup.reader import GenerationReader
+from cachekeep.backup.replication_commands import timed_commands, timed_pieces, whole_commands
+from cachekeep.blob.memory import MemoryBlobs
 from cachekeep.codec.resp import pack
 
 Words = tuple[str | bytes, ...]
@@ -116,3 +120,51 @@ def test_time_that_is_left_becomes_a_moment(told: Words, meant: Words) -> None:
         pack("MULTI") + pack(*meant) + pack("EXEC")
     )
     assert b"".join(whole_commands([(1000, stream)])) == stream
+
+
+STREAM = [
+    Part("commands", (piece(b"one", START),), (START, START + 10)),
+    Part("commands", (), (START + 10, START + 20)),
+    Part("commands", (piece(b"two", START + 25),), (START + 20, START + 30)),
+]
+
+
+def spoilt(ends_with: str, number: int) -> tuple[GenerationReader, list[object]]:
+    """The stream with damage in its n-th object of that kind, and what is told of it."""
+    blobs = MemoryBlobs()
+    repository = Repository.create(blobs)
+    name = write(repository, STREAM, follow="psync")
+    entry = GenerationReader.open(repository, name).chain.entries[number - 1]
+    where = f"{name}/{entry.segment}.seg" if ends_with == ".seg" else f"{name}/{number:08d}.json"
+    blobs.objects[where] = blobs.objects[where][:-3] + b"???"
+    told: list[object] = []
+    return GenerationReader.open(repository, name, on_damage=told.append), told
+
+
+@pytest.mark.parametrize("kind", [".seg", ".json"])
+@pytest.mark.parametrize("number", [2, 3])
+def test_damage_behind_the_moment_does_not_matter(kind: str, number: int) -> None:
+    reader, told = spoilt(kind, number)
+    seen = len(told)
+    assert list(timed_pieces(reader, LANE, START + 10)) == [(START, b"one")]
+    assert len(told) == seen, "it was not even read"
+
+
+def test_a_damaged_segment_without_records_has_lost_nothing() -> None:
+    reader, told = spoilt(".seg", 2)
+    assert (
+        list(timed_pieces(reader, LANE, START + 25))
+        == list(timed_pieces(reader, LANE))
+        == [
+            (START, b"one"),
+            (START + 25, b"two"),
+        ]
+    )
+    assert told == []
+
+
+def test_damage_before_the_moment_is_refused() -> None:
+    for kind, number, what in ((".seg", 1, "lost some of its bytes"), (".json", 2, "damaged")):
+        reader, _ = spoilt(kind, number)
+        with pytest.raises(CatalogError, match=what):
+            list(timed_pieces(reader, LANE, START + 25))

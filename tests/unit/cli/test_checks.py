@@ -125,9 +125,7 @@ def test_the_promise_of_memory_and_a_containers_limit_are_told(tmp_path: Path) -
     assert by_subject(list(checks.memory(settings_in(tmp_path), limit)))["memory limit"].verdict is Verdict.WARN
 
 
-def test_a_range_that_cannot_be_bound_falls_back_and_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_range_that_cannot_be_bound_falls_back_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert checks.addresses(settings_in(tmp_path)).verdict is Verdict.OK
     monkeypatch.setattr(checks, "loopback_usable", lambda _: "cannot bind to 127.64.0.1")
     found = checks.addresses(settings_in(tmp_path))

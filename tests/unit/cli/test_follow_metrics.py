@@ -87,7 +87,7 @@ def test_the_page_has_seconds_bytes_and_counters() -> None:
         "cachekeep_backup_phase[away]": 0,
         "cachekeep_backup_phase[store]": 0,
         "cachekeep_backup_covered_since_timestamp_seconds": 1_795_435_200,
-        "cachekeep_backup_covered_until_timestamp_seconds": 1_795_435_400.123,
+        "cachekeep_backup_read_until_timestamp_seconds": 1_795_435_400.123,
         "cachekeep_backup_durable_until_timestamp_seconds": 1_795_435_398.004,
         "cachekeep_backup_lag_seconds": 0.0125,
         "cachekeep_backup_lag_p99_seconds": 0.045,
@@ -119,7 +119,7 @@ def test_what_is_not_known_is_absent_and_not_zero() -> None:
         STATUS, covered_since_ms=None, covered_until_ms=None, durable_until_ms=None, lag_ms=None, lag_p99_ms=None
     )
     found = samples(metrics_of(unknown))
-    assert not [name for name in found if "covered" in name or "durable" in name or "lag" in name]
+    assert not [name for name in found if "covered" in name or "until" in name or "durable" in name or "lag" in name]
     assert samples(metrics_of(None)) == {}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import sys
 import threading
 from dataclasses import replace
@@ -14,19 +15,24 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from cachekeep.cli.backup.follow import Covered, code_of, summary
+from cachekeep.backup.catalog import Repository
+from cachekeep.backup.catalog_objects import Head, Lane
+from cachekeep.backup.moments import Moment, find
+from cachekeep.backup.writer import GenerationWriter, SegmentWriter
+from cachekeep.blob.memory import MemoryBlobs
+from cachekeep.cli.backup.follow import Captured, Clocks, captured, code_of, summary
 from cachekeep.cli.backup.follow_view import (
     JsonLines,
     Lines,
     LiveTable,
     choice_lines,
-    in_duration,
     line_of,
     moment_of,
     table_of,
     viewed,
 )
-from cachekeep.follow.types import Choice, FollowGap, FollowMethod, FollowReport, FollowStatus
+from cachekeep.cli.backup.words import in_duration
+from cachekeep.follow.types import Choice, FollowGap, FollowReport, FollowStatus
 
 NOON = 1_795_435_200_000  # 2026-11-23T12:00:00Z
 STATUS = FollowStatus(
@@ -78,7 +84,12 @@ def events(out: io.StringIO) -> list[dict[str, Any]]:
 def test_every_figure_of_a_status_is_shown(show: Any) -> None:
     text = show(STATUS)
     for fact in (
-        *("20261123T115500Z-abcdef", "following", "tracking", "2026-11-23T12:00:00Z to 2026-11-23T12:03:20Z"),
+        *(
+            "20261123T115500Z-abcdef",
+            "following",
+            "tracking",
+            "2026-11-23T12:03:20Z, every change since 2026-11-23T12:00:00Z",
+        ),
         *("(3 min 20 s)", "durable until 2026-11-23T12:03:18Z", "12 ms", "46 ms", "1,234,567", "2,999/s"),
         *("queue 17", "gaps 2", "5.0 MiB", "missed 3", "4"),
     ):
@@ -91,7 +102,7 @@ def test_what_is_not_known_is_not_shown_as_a_number(show: Any) -> None:
     assert "continuity is not proved now" in text
     assert "0 ms" not in text
     assert "1970" not in text
-    assert "no moment covered yet" in show(replace(UNPROVED, phase="copying"))
+    assert "no moment read yet" in show(replace(UNPROVED, phase="copying"))
 
 
 @pytest.mark.parametrize("show", [line_of, drawn])
@@ -223,45 +234,36 @@ def report(last: FollowStatus = STATUS, gaps: tuple[FollowGap, ...] = ()) -> Fol
     return FollowReport(("20261123T115500Z-abcdef",), CHOICE, gaps, last, ("a note",))
 
 
-def told_of(since: int, until: int, durable: int | None, method: FollowMethod = "tracking") -> FollowStatus:
-    return replace(STATUS, method=method, covered_since_ms=since, covered_until_ms=until, durable_until_ms=durable)
+def made(*stretches: tuple[int, int]) -> Captured:
+    return Captured(stretches, stretches[-1][1] if stretches else None)
 
 
-def test_covered_intervals_add_up_and_only_what_is_durable_counts() -> None:
-    covered = Covered()
-    for status in (UNPROVED, told_of(0, 100, None), told_of(0, 200, 200), told_of(0, 400, 350), UNPROVED):
-        covered.add(status)
-    assert covered.stretches == [(0, 350)]
-    covered.add(told_of(500, 510, 360))
-    assert covered.stretches == [(0, 350)]  # nothing of the new one is durable yet
-    covered.add(told_of(500, 600, 600))
-    covered.add(told_of(550, 700, 700))  # a new generation, begun before the old one ended
-    assert covered.stretches == [(0, 350), (500, 700)]
+def polled(last: FollowStatus = STATUS, gaps: tuple[FollowGap, ...] = ()) -> FollowReport:
+    return replace(report(replace(last, method="poll"), gaps), choice=replace(CHOICE, method="poll"))
 
 
-def test_polling_covers_moments_and_not_what_lies_between() -> None:
-    covered = Covered()
-    for until in (100, 100, 160, 220):
-        covered.add(told_of(100, until, until, "poll"))
-    assert covered.stretches == [(100, 100), (160, 160), (220, 220)]
-    assert "covered as of 2026-11-23T12:03:20Z" in line_of(replace(STATUS, method="poll"))
+@pytest.mark.parametrize("show", [line_of, drawn])
+def test_what_was_read_is_told_apart_from_what_survives_a_crash(show: Any) -> None:
+    assert re.search(r"read until 2026-11-23T12:03:20Z.*durable until 2026-11-23T12:03:18Z", show(STATUS))
+    assert "covered" not in show(STATUS)
+    assert "durable" not in show(replace(STATUS, durable_until_ms=None))
 
 
-def test_the_intervals_kept_for_the_summary_are_limited() -> None:
-    covered = Covered()
-    for number in range(3000):
-        covered.add(told_of(number * 10, number * 10 + 5, number * 10 + 5))
-    assert len(covered.stretches) == 1000
-    assert covered.stretches[-1] == (29_990, 29_995)
+@pytest.mark.parametrize("show", [line_of, drawn])
+def test_polling_tells_its_recovery_point_and_no_lag(show: Any) -> None:
+    text = show(replace(STATUS, method="poll", lag_ms=61_200.0, lag_p99_ms=12_000.0))
+    assert "read until 2026-11-23T12:03:20Z, that moment only" in text
+    assert re.search("recovery point:? at most 1 min 2 s", text)
+    assert "lag" not in text
+    assert "at most" not in show(replace(STATUS, method="poll", lag_ms=None, lag_p99_ms=None))
+    assert "at most" not in show(replace(STATUS, method="poll", passes=1))
 
 
-def test_a_gap_found_later_is_taken_from_what_had_seemed_covered() -> None:
-    covered = Covered([(0, 100), (200, 300)])
-    assert covered.without([]) == [(0, 100), (200, 300)]
-    assert covered.without([FollowGap(40, 60, "missed")]) == [(0, 40), (60, 100), (200, 300)]
-    assert covered.without([FollowGap(50, 250, "missed")]) == [(0, 50), (250, 300)]
-    assert covered.without([FollowGap(100, 200, "known")]) == [(0, 100), (200, 300)]
-    assert covered.without([FollowGap(250, None, "lost"), FollowGap(0, 150, "missed")]) == [(0, 0), (200, 250)]
+@pytest.mark.parametrize("show", [line_of, drawn])
+def test_psync_has_no_passes_and_no_queue_to_show(show: Any) -> None:
+    text = show(replace(STATUS, method="psync", gaps=0))
+    assert not re.search("pass|queue|missed|keys", text)
+    assert re.search("no gaps|gaps none", text)
 
 
 def test_the_exit_code_is_zero_only_for_proved_continuity_without_gaps() -> None:
@@ -275,7 +277,7 @@ def test_a_gap_that_began_before_the_run_is_told_and_is_not_its_fault() -> None:
     gap = FollowGap(NOON - 5000, NOON + 300, "nobody followed the source")
     resumed = report(gaps=(gap,))
     assert code_of(resumed, NOON) == 0
-    text = "\n".join(summary(resumed, NOON, [(NOON + 300, NOON + 900)], "place"))
+    text = "\n".join(summary(resumed, NOON, made((NOON + 300, NOON + 900)), "place"))
     assert "sealed, continuity proved" in text
     assert "gap since before this run 2026-11-23T11:59:55.000Z to 2026-11-23T12:00:00.300Z: nobody followed" in text
 
@@ -283,10 +285,10 @@ def test_a_gap_that_began_before_the_run_is_told_and_is_not_its_fault() -> None:
 def test_the_summary_says_what_is_covered_what_is_missing_and_how_to_restore() -> None:
     gap = FollowGap(NOON + 1, NOON + 5, "the connection dropped", "only")
     open_gap = FollowGap(NOON + 9, None, "the queue was full")
-    text = "\n".join(summary(report(gaps=(gap, open_gap)), NOON, [(NOON, NOON + 198_004)], "my backups"))
+    text = "\n".join(summary(report(gaps=(gap, open_gap)), NOON, made((NOON, NOON + 198_004)), "my backups"))
     assert "20261123T115500Z-abcdef  sealed, with gaps" in text
     assert "covered 2026-11-23T12:00:00.000Z to 2026-11-23T12:03:18.004Z (3 min 18 s)" in text
-    assert "gap 2026-11-23T12:00:00.001Z to 2026-11-23T12:00:00.005Z: the connection dropped (only)" in text
+    assert "gap 2026-11-23T12:00:00.001Z to 2026-11-23T12:00:00.005Z: the connection dropped\n" in text
     assert "to the end: the queue was full" in text
     assert "cachekeep backup restore 'my backups' TARGET --at 2026-11-23T12:03:18.004Z" in text
     assert "the same call goes on" in text
@@ -295,12 +297,99 @@ def test_the_summary_says_what_is_covered_what_is_missing_and_how_to_restore() -
 
 
 def test_the_summary_of_an_unfinished_first_copy_promises_nothing() -> None:
-    text = "\n".join(summary(report(UNPROVED), NOON, [], "place"))
+    text = "\n".join(summary(report(UNPROVED), NOON, made(), "place"))
     assert "continuity not proved at the end" in text
     assert "no moment can be restored yet" in text
     assert "--at" not in text
 
 
-def test_a_polled_moment_is_shown_as_one() -> None:
-    text = "\n".join(summary(report(), NOON, [(NOON, NOON), (NOON + 60_000, NOON + 60_000)], "place"))
+def test_a_run_that_added_nothing_does_not_deny_earlier_ones() -> None:
+    text = "\n".join(summary(report(UNPROVED), NOON, Captured((), NOON - 5000), "place"))
+    assert "this run added no moment" in text
+    assert "--at 2026-11-23T11:59:55.000Z" in text
+    assert "no moment can be restored yet" not in text
+
+
+def test_polling_claims_moments_and_no_continuity() -> None:
+    moments = made(*[(NOON + at * 1000, NOON + at * 1000) for at in (0, 60, 75)])
+    text = "\n".join(summary(polled(), NOON, moments, "place"))
+    assert "sealed; polling: 3 moments, nothing is known between them" in text
+    assert "proved" not in text
     assert "covered 2026-11-23T12:01:00.000Z, that moment only" in text
+    assert "recovery point: at most 1 min 0 s" in text
+    assert "no gaps" in text
+    assert code_of(polled(), NOON) == 0
+    gap = FollowGap(NOON + 1, NOON + 5, "gone")
+    assert "sealed, with gaps; polling" in summary(polled(gaps=(gap,)), NOON, moments, "place")[0]
+
+
+def test_one_is_not_many_and_psync_reads_no_keys() -> None:
+    once = replace(STATUS, changes=1, keys=1, passes=1, missed=1)
+    text = "\n".join(summary(report(once), NOON, made((NOON, NOON + 1)), "place"))
+    assert "1 change by tracking" in text
+    assert "1 key read in 1 whole pass, 5.0 MiB" in text
+    assert "1 change was found" in text
+    by_psync = replace(report(), choice=replace(CHOICE, method="psync"))
+    assert "whole pass" not in "\n".join(summary(by_psync, NOON, made((NOON, NOON + 1)), "place"))
+
+
+def test_the_lane_of_a_server_that_stands_alone_is_not_shown() -> None:
+    gaps = tuple(FollowGap(NOON + 1, NOON + 5, "gone", lane) for lane in ("only", "127.0.0.1:7000"))
+    text = "\n".join(summary(report(gaps=gaps), NOON, made((NOON, NOON + 9)), "place"))
+    assert "gone\n" in text
+    assert "(only)" not in text
+    assert "gone (127.0.0.1:7000)" in text
+
+
+def followed(repository: Repository, ahead_ms: int, *covers: tuple[int, int], method: str = "tracking") -> str:
+    """A generation whose source's clock is so far ahead; covers by that clock."""
+    head = Head(
+        source="redis://127.0.0.1:6379",
+        engine="valkey",
+        engine_version="9.1.0",
+        mode="standalone",
+        lanes=(Lane(lane="only"),),
+        databases={},
+        began_ms=NOON,
+        source_began_ms=NOON + ahead_ms,
+        options={"method": "scan", "databases": None, "match": None, "follow": method, "limits": []},
+    )
+    writer = GenerationWriter.begin(repository, head)
+    for stretch in covers:
+        with SegmentWriter(writer, "changes", "only", None) as segment:
+            segment.close(covers=stretch)
+    return writer.name
+
+
+def test_what_a_run_captured_is_what_its_generations_cover_by_this_clock_since_it_began() -> None:
+    repository = Repository.create(MemoryBlobs())
+    ahead = 90_000
+    first = followed(
+        *(repository, ahead, (NOON + ahead - 900, NOON + ahead + 100), (NOON + ahead + 300, NOON + ahead + 400))
+    )
+    second = followed(repository, -5000, (NOON - 5000 + 350, NOON - 5000 + 700))
+    found = captured(repository, (first, second, "20261123T115500.000Z-00000000"), NOON)
+    assert found.stretches == ((NOON, NOON + 100), (NOON + 300, NOON + 700))
+    assert found.latest_ms == NOON + 700
+    later = captured(repository, (first, second), NOON + 10_000)
+    assert (later.stretches, later.latest_ms) == ((), NOON + 700)
+    for at_ms in (found.stretches[0][1], found.latest_ms):
+        assert find(repository, Moment(at_ms)).name in (first, second)
+
+
+def test_statuses_and_reports_are_told_by_this_machines_clock() -> None:
+    repository = Repository.create(MemoryBlobs())
+    name = followed(repository, 3_600_000)
+    clocks = Clocks(repository, 7)
+    status = clocks.status(replace(STATUS, generation=name))
+    moments = (status.covered_since_ms, status.covered_until_ms, status.durable_until_ms)
+    assert moments == (NOON - 3_600_000, NOON + 200_123 - 3_600_000, NOON + 198_004 - 3_600_000)
+    assert clocks.status(replace(UNPROVED, generation=name)).covered_until_ms is None
+    assert clocks.status(replace(STATUS, generation="")).covered_since_ms == NOON - 7
+    gaps = (FollowGap(NOON, NOON + 5, "a"), FollowGap(NOON + 9, None, "b"))
+    moved = clocks.report(report(replace(STATUS, generation=name), gaps))
+    assert [(gap.start_ms, gap.end_ms) for gap in moved.gaps] == [
+        (NOON - 3_600_000, NOON + 5 - 3_600_000),
+        (NOON + 9 - 3_600_000, None),
+    ]
+    assert moved.last == status

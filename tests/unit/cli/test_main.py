@@ -44,9 +44,7 @@ def test_help_names_every_command_with_one_line(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help_and_takes_the_state_directory(
-    capsys: pytest.CaptureFixture[str], command: str
-) -> None:
+def test_every_command_has_help_and_takes_the_state_directory(capsys: pytest.CaptureFixture[str], command: str) -> None:
     code, out, _ = run(capsys, command, "--help")
     assert code == 0
     assert "--state-dir" in out

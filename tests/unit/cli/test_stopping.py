@@ -14,9 +14,7 @@ GROUP = {FIRST: FIRST, SECOND: FIRST}
 def node(key: NodeKey, role: Role | None, keys: int = 5, engine: Engine = Engine.VALKEY) -> RunningNode:
     """role None: it does not answer."""
     facts = None if role is None else NodeFacts("9.1.2", role=role, keys=keys)
-    return RunningNode(
-        key, Process(1, "1"), ProgramKind.ENGINE, engine, "9.1.2", Address("127.0.0.1", 6379), facts
-    )
+    return RunningNode(key, Process(1, "1"), ProgramKind.ENGINE, engine, "9.1.2", Address("127.0.0.1", 6379), facts)
 
 
 def names(plan: StopPlan) -> tuple[set[str], set[str], set[str]]:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from cachekeep.backup.catalog_objects import Gap
 from cachekeep.backup.coverage import Stretch
+from cachekeep.cli.backup.guard import _show
 from cachekeep.codec.dump import SetValue, StringValue, encode
 from cachekeep.codec.segment import NO_EXPIRY, Kind, Record
+from cachekeep.follow.guard import _verdict
 from cachekeep.follow.guard_compare import Seen, classes
 from cachekeep.follow.guard_herald import Heard
 from cachekeep.follow.guard_meaning import GONE, meaning
-from cachekeep.follow.guard_past import Past
+from cachekeep.follow.guard_past import Past, emptied, restorable
 from cachekeep.follow.guard_restore import _without_replace
-from cachekeep.follow.guard_types import Findings, Outage, downtime_of
+from cachekeep.follow.guard_types import Findings, GuardReport, Outage, downtime_of
+from cachekeep.follow.types import Choice
 
 NOW_MS = 1_000_000
 
@@ -94,8 +99,76 @@ def findings(lost: int) -> Findings:
 @pytest.mark.parametrize(("unseen", "lost", "doubtful"), [(3, 2, True), (3, 3, True), (3, 4, False), (0, 1, False)])
 def test_few_missing_keys_may_be_deletions_that_nobody_heard(unseen: int, lost: int, doubtful: bool) -> None:
     past = Past(Stretch(0, 10_000, 1), (Outage(10_500, 11_000, "gone"),), (Gap(start_ms=0, end_ms=1, reason=""),))
-    doubts = list(past.doubts_of(findings(lost), Heard(unseen=unseen)))
+    doubts = list(past.doubts_of("tracking", findings(lost), Heard(unseen=unseen)))
     assert any("may be what they deleted" in one for one in doubts) == doubtful
+
+
+PAST = Past(Stretch(0, 10_000, 1), (Outage(10_500, 11_000, "gone"),), ())
+
+
+def test_where_nobody_counts_what_was_written_unheard_every_missing_key_is_a_doubt() -> None:
+    assert "had begun before the old one was gone" in next(PAST.doubts_of("tracking", findings(1), Heard(unseen=None)))
+    assert list(PAST.doubts_of("tracking", findings(0), Heard(unseen=None))) == []
+
+
+def test_a_database_that_was_emptied_is_a_doubt_even_where_nothing_is_missing() -> None:
+    assert "was lost" in next(PAST.doubts_of("tracking", findings(0), Heard(unseen=0, everything=True, flushed=True)))
+    assert "database 0, 3 was emptied" in next(emptied({3, 0}))
+    assert list(emptied(set())) == []
+
+
+@pytest.mark.parametrize(
+    ("unseen", "lost", "back"), [(0, 5, 1), (None, 5, 0), (4, 5, 0), (5, 0, 0)], ids=["none", "nobody knows", "4", "5"]
+)
+def test_a_key_that_is_there_is_written_only_if_no_client_wrote_unheard(
+    unseen: int | None, lost: int, back: int
+) -> None:
+    found = replace(findings(5), classes={**findings(5).classes, "went back": frozenset({(0, b"flag")})})
+    offered = restorable(found, Heard(unseen=unseen))
+    assert (len(offered["lost"]), len(offered["went back"])) == (lost, back)
+
+
+def test_older_data_is_told_of_only_where_there_was_some() -> None:
+    (told,) = PAST.notes(findings(9), Heard(unseen=0), 7)
+    assert "7 keys were written by clients after the endpoint was back: they are kept" in told
+
+
+def test_doubts_leave_it_unproved_although_nothing_is_missing() -> None:
+    assert [_verdict(findings(0), Choice("tracking", ""), doubts) for doubts in ([], ["why"])] == ["proved", "unproved"]
+
+
+def report_of(left: Findings, later: int, only_here: int) -> GuardReport:
+    return GuardReport(
+        generation="one",
+        method="tracking",
+        why_method="",
+        covered_since_ms=0,
+        covered_until_ms=1000,
+        clock_ahead_ms=0,
+        command=None,
+        outages=(),
+        downtime_ms=0,
+        before="old",
+        after="new",
+        found=left,
+        left=left,
+        restored=None,
+        written_since=0,
+        later=later,
+        only_here=only_here,
+        verdict="different",
+        why=(),
+        notes=(),
+        seconds=1.0,
+    )
+
+
+def test_the_report_says_what_the_printed_restore_cannot_put_back(capsys: pytest.CaptureFixture[str]) -> None:
+    _show(report_of(findings(3), later=4, only_here=2), "redis://host:1", "place", as_json=False)
+    told = capsys.readouterr().out
+    assert "is known; 4 keys changed after that and were captured too" in told
+    assert "2 of these keys changed after that moment" in told
+    assert "cachekeep backup restore place redis://host:1 --id one --at 1970-01-01T00:00:01.000Z" in told
 
 
 def test_a_key_heard_without_its_database_is_meant_in_every_database() -> None:
