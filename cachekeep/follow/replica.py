@@ -38,7 +38,7 @@ def replica_of(remote: Remote, survey: Survey) -> tuple[Remote, Survey]:
             continue
         return other, seen
     what = (
-        f"{survey.name} has {len(online)} replicas, and none of them answers here"
+        f"{survey.name} has replicas ({len(online)}), and none of them answers here; name its own URL as the source"
         if online
         else (f"{survey.name} has no replica")
     )

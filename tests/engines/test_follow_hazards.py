@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 from churn_follow import Following
 from test_follow_keys import FullAtTimes, equal_at_end, fill, followed, gaps_of
 
+from cachekeep import backups
 from cachekeep.backup.catalog import Repository
 from cachekeep.backup.reader import GenerationReader
 from cachekeep.backup.survey import survey
@@ -161,3 +164,17 @@ def test_a_key_that_went_is_not_brought_back_by_what_a_pass_has_in_hand(start_se
         volume.close()
     records = list(GenerationReader.open(repository, chapter.name, unfinished=True).records(("changes",)))
     assert [one.kind for one in records] == [int(Kind.UPSERT), int(Kind.TOMBSTONE)]
+
+
+def test_a_source_is_followed_into_a_place_once(start_server: Any, tmp_path: Path) -> None:
+    server = start_server()
+    with backups.alone(backups.Place(str(tmp_path / "r")), server.url):
+        said = subprocess.run(
+            [sys.executable, "-m", "cachekeep", "backup", "run", server.url, str(tmp_path / "r"), "--follow"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert said.returncode == 1
+    assert f"another command follows {server.url}" in said.stderr

@@ -60,7 +60,11 @@ def follow_endpoint(
         opened = backups.repository(place, create=True)
         clocks = Clocks(opened, found.survey.clock_ahead_ms)
         metrics.about(found.survey.name, found.survey.clock_ahead_ms)
-        with viewed(as_json=as_json, stop=stop) as view, _failure_told(view):
+        with (
+            backups.alone(place, found.survey.name),
+            viewed(as_json=as_json, stop=stop) as view,
+            _failure_told(view),
+        ):
 
             def chosen(choice: Choice) -> None:
                 view.choice(found.survey.name, choice, url)

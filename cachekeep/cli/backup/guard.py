@@ -104,18 +104,19 @@ def guard_(
         opened, news = backups.repository(place, create=True), _news(as_json=as_json)
         follow = FollowOptions(source=method.value, max_lag_s=1.0, patience_s=patience_s, rollover_s=0.0)
         try:
-            report = guard(
-                found.remote,
-                found.survey,
-                opened,
-                GuardOptions(follow),
-                scratch=backups.scratch(),
-                upgrade=_command(command, stop, news, as_json=as_json) if command else _waiting(stop, news),
-                offer=lambda findings: _offered(findings, yes=yes, as_json=as_json),
-                on_news=news,
-                progress=progress,
-                stop=stop,
-            )
+            with backups.alone(place, found.survey.name):
+                report = guard(
+                    found.remote,
+                    found.survey,
+                    opened,
+                    GuardOptions(follow),
+                    scratch=backups.scratch(),
+                    upgrade=_command(command, stop, news, as_json=as_json) if command else _waiting(stop, news),
+                    offer=lambda findings: _offered(findings, yes=yes, as_json=as_json),
+                    on_news=news,
+                    progress=progress,
+                    stop=stop,
+                )
         except NotBack as error:
             raise Refused(str(error), GAPS) from error
     _show(report, found.remote.name, dest, as_json=as_json)
