@@ -20,7 +20,11 @@ from tests.properties.stored import PRIMARY_HOST, READER_HOST, address_of, specs
 
 QUICK = settings(
     report_multiple_bugs=False,
-    max_examples=150, derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=150,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 THOROUGH = settings(QUICK, max_examples=3000)
 
@@ -156,9 +160,7 @@ def test_a_crash_loses_nothing_that_a_living_replica_had_applied(size: int, writ
             story.world.running[story.key("g-002")].stalled = 4
             story.write(writes)
             story.world.tick()
-        applied = max(
-            (e.writes for e in story.world.running.values() if e.role is Role.REPLICA), key=len, default=()
-        )
+        applied = max((e.writes for e in story.world.running.values() if e.role is Role.REPLICA), key=len, default=())
         story.world.kill(story.key(story.group.primary_id))
         story.calm_down()
         story.check_in_place()

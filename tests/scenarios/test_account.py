@@ -59,9 +59,7 @@ def test_subnet_groups(ec: Any, created: Created, name: str) -> None:
     )["CacheSubnetGroup"]
     assert [s["SubnetIdentifier"] for s in group["Subnets"]] == ["subnet-1", "subnet-2"]
     with pytest.raises(ec.exceptions.CacheSubnetGroupAlreadyExistsFault):
-        ec.create_cache_subnet_group(
-            CacheSubnetGroupName=name, CacheSubnetGroupDescription="x", SubnetIds=["subnet-1"]
-        )
+        ec.create_cache_subnet_group(CacheSubnetGroupName=name, CacheSubnetGroupDescription="x", SubnetIds=["subnet-1"])
     ec.modify_cache_subnet_group(CacheSubnetGroupName=name, SubnetIds=["subnet-3"])
     (shown,) = ec.describe_cache_subnet_groups(CacheSubnetGroupName=name)["CacheSubnetGroups"]
     assert [s["SubnetIdentifier"] for s in shown["Subnets"]] == ["subnet-3"]
@@ -79,9 +77,7 @@ def test_pages_neither_repeat_nor_hide(ec: Any, name: str) -> None:
         ec.create_cache_subnet_group(
             CacheSubnetGroupName=group, CacheSubnetGroupDescription="x", SubnetIds=["subnet-1"]
         )
-    pages = list(
-        ec.get_paginator("describe_cache_subnet_groups").paginate(PaginationConfig={"PageSize": 20})
-    )
+    pages = list(ec.get_paginator("describe_cache_subnet_groups").paginate(PaginationConfig={"PageSize": 20}))
     assert len(pages) >= 3
     seen = [g["CacheSubnetGroupName"] for page in pages for g in page["CacheSubnetGroups"]]
     assert [s for s in seen if s in names] == names

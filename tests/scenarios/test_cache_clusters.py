@@ -36,9 +36,7 @@ def test_a_cluster_is_a_real_engine(ec: Any, created: Created, name: str, servic
 
 
 @pytest.mark.parametrize("wanted", ["6.2", "7.0"])
-def test_redis_is_a_real_redis(
-    ec: Any, created: Created, name: str, catalogue: MachineCatalogue, wanted: str
-) -> None:
+def test_redis_is_a_real_redis(ec: Any, created: Created, name: str, catalogue: MachineCatalogue, wanted: str) -> None:
     if catalogue.best(Engine.REDIS, EngineVersion.parse(wanted)) is None:
         pytest.skip(f"needs redis-server {wanted} on the machine")
     cluster = create_cluster(ec, created, name, Engine="redis", EngineVersion=wanted)
@@ -65,9 +63,7 @@ def test_delete_leaves_nothing(ec: Any, created: Created, name: str, service: Se
     assert not list(service.nodes_root.glob(f"*/{name}"))
 
 
-def test_reboot_restarts_the_process_and_keeps_the_data(
-    ec: Any, created: Created, name: str, service: Service
-) -> None:
+def test_reboot_restarts_the_process_and_keeps_the_data(ec: Any, created: Created, name: str, service: Service) -> None:
     cluster = create_cluster(ec, created, name)
     client = connect(endpoint(cluster))
     client.set("kept", "yes")

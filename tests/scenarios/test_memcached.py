@@ -60,9 +60,7 @@ def discover(cluster: dict[str, Any]) -> tuple[int, list[tuple[str, int]]]:
     return int(version), [(m.split("|")[1], int(m.split("|")[2])) for m in members.split()]
 
 
-def test_nodes_are_processes_of_their_own(
-    ec: Any, created: Created, name: str, service: Service, dial: Dial
-) -> None:
+def test_nodes_are_processes_of_their_own(ec: Any, created: Created, name: str, service: Service, dial: Dial) -> None:
     cluster = create_cluster(ec, created, name, Engine="memcached", NumCacheNodes=3)
     assert cluster["CacheClusterStatus"] == "available"
     assert len(set(endpoints(cluster))) == 3
@@ -75,9 +73,7 @@ def test_nodes_are_processes_of_their_own(
     assert discover(cluster) == (1, sorted(endpoints(cluster)))
 
 
-def test_nodes_are_added_and_removed(
-    ec: Any, created: Created, name: str, service: Service, dial: Dial
-) -> None:
+def test_nodes_are_added_and_removed(ec: Any, created: Created, name: str, service: Service, dial: Dial) -> None:
     cluster = create_cluster(ec, created, name, Engine="memcached", NumCacheNodes=2)
     kept = dial(endpoints(cluster)[1])
     kept.set("kept", "yes")
@@ -109,9 +105,7 @@ def test_a_change_of_nodes_waits_for_the_window(ec: Any, created: Created, name:
     wait_for(lambda: cluster_status(ec, name) == "available" and described(ec, name)["NumCacheNodes"] == 2)
 
 
-def test_reboot_and_parameters(
-    ec: Any, created: Created, name: str, service: Service, dial: Dial
-) -> None:
+def test_reboot_and_parameters(ec: Any, created: Created, name: str, service: Service, dial: Dial) -> None:
     ec.create_cache_parameter_group(
         CacheParameterGroupName=name, CacheParameterGroupFamily="memcached1.6", Description="x"
     )

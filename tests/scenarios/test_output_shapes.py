@@ -276,9 +276,7 @@ def test_every_operation_succeeds_and_answers_what_clients_read(ec: Any, created
 
 def _a_group_and_a_cluster(ec: Any, created: Created, name: str) -> None:
     extra = {"CacheParameterGroupName": name, "CacheSubnetGroupName": name, "Tags": [{"Key": "k", "Value": "v"}]}
-    ec.create_replication_group(
-        ReplicationGroupId=name, ReplicationGroupDescription="x", NumCacheClusters=1, **extra
-    )
+    ec.create_replication_group(ReplicationGroupId=name, ReplicationGroupDescription="x", NumCacheClusters=1, **extra)
     created.append(("group", name))
     ec.create_cache_cluster(CacheClusterId=f"{name}-x", Engine="valkey", **extra)
     created.append(("cluster", f"{name}-x"))
@@ -290,9 +288,12 @@ def _a_group_and_a_cluster(ec: Any, created: Created, name: str) -> None:
     assert replica["ReplicationGroupId"] == name
     check_cluster(replica)
     assert group_words(ec, name, "available") in (["modifying", "available"], ["available"])
-    assert ec.modify_replication_group(ReplicationGroupId=name, ReplicationGroupDescription="z")["ReplicationGroup"][
-        "Description"
-    ] == "z"
+    assert (
+        ec.modify_replication_group(ReplicationGroupId=name, ReplicationGroupDescription="z")["ReplicationGroup"][
+            "Description"
+        ]
+        == "z"
+    )
     changed = ec.modify_cache_cluster(CacheClusterId=f"{name}-x", PreferredMaintenanceWindow="SUN:05:00-sun:07:00")
     assert changed["CacheCluster"]["PreferredMaintenanceWindow"] == "sun:05:00-sun:07:00"
     types = ec.list_allowed_node_type_modifications(CacheClusterId=f"{name}-x")
@@ -370,9 +371,7 @@ def test_the_aws_command_line(service: Service, ec: Any, created: Created, name:
     assert "ReplicationGroupAlreadyExists" in aws(
         "create-replication-group", "--replication-group-id", name, "--replication-group-description", "x", fails=True
     )
-    assert "UserGroup" in aws(
-        "create-user-group", "--user-group-id", name, "--engine", "valkey", fails=True
-    )
+    assert "UserGroup" in aws("create-user-group", "--user-group-id", name, "--engine", "valkey", fails=True)
     assert aws("delete-replication-group", "--replication-group-id", name)["ReplicationGroup"]["Status"] == "deleting"
     wait_for(lambda: gone(ec, "group", name))
     aws("wait", "replication-group-deleted", "--replication-group-id", name)

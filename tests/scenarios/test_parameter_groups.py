@@ -20,9 +20,7 @@ def make(ec: Any, name: str, family: str = "valkey9") -> None:
 def change(ec: Any, name: str, **values: str) -> None:
     ec.modify_cache_parameter_group(
         CacheParameterGroupName=name,
-        ParameterNameValues=[
-            {"ParameterName": n.replace("_", "-"), "ParameterValue": v} for n, v in values.items()
-        ],
+        ParameterNameValues=[{"ParameterName": n.replace("_", "-"), "ParameterValue": v} for n, v in values.items()],
     )
 
 

@@ -40,9 +40,7 @@ def test_ports_of_one_address_where_there_are_no_loopback_addresses(new_service:
     assert not service.engines()
 
 
-def test_valkey_stands_in_for_redis_only_when_it_may(
-    new_service: Callable[..., Service], ec: Any, name: str
-) -> None:
+def test_valkey_stands_in_for_redis_only_when_it_may(new_service: Callable[..., Service], ec: Any, name: str) -> None:
     wanted = {"Engine": "redis", "EngineVersion": "7.1"}
     with pytest.raises(ec.exceptions.InvalidParameterCombinationException, match=r"Cannot find version 7\.1 for redis"):
         ec.create_cache_cluster(CacheClusterId=name, **wanted)

@@ -21,7 +21,6 @@ from .conftest import Service, cluster_status, create_cluster, create_group, gon
 Created = list[tuple[str, str]]
 
 
-
 STUBBORN = "9.9"
 
 

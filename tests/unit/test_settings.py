@@ -101,9 +101,7 @@ def test_a_file_that_is_missing_is_refused(tmp_path: Path) -> None:
         load(environment={"CACHEKEEP_CONFIG": str(tmp_path / "none.toml")})
 
 
-def test_the_state_directory_follows_the_platforms_convention(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_state_directory_follows_the_platforms_convention(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert load(environment={}).state_dir == tmp_path / "cachekeep"
     monkeypatch.delenv("XDG_STATE_HOME")
