@@ -30,7 +30,7 @@ from cachekeep.follow.sweeps import Sweeps
 from cachekeep.follow.unannounced import Unannounced
 
 _READ_AT_ONCE = 1000
-_SLICE_S = 0.03
+_SLICE_S, _ROUND_S = 0.03, 0.02
 _IDLE_ROUNDS, _IDLE_WAIT_S = 100, 0.1
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 2.0
 _LEFT_S = 10.0
@@ -196,6 +196,7 @@ class Lane:
     def _rounds(self) -> None:
         crew, idle = self._crew, 0
         while not self._leaving:
+            began = time.monotonic()
             try:
                 crew.halt.check()
                 busy = self._round() if self._signals else False
@@ -208,6 +209,9 @@ class Lane:
             idle = 0 if busy else idle + 1
             if idle > _IDLE_ROUNDS or (self._signals is None and not busy):
                 crew.halt.wait(_IDLE_WAIT_S)
+            elif self._signals and self.sweeps.first() is None:
+                # Keys that change again meanwhile are read once, and the source and we have less to do.
+                crew.halt.wait(max(0.0, _ROUND_S - (time.monotonic() - began)))
         if self._signals:
             with suppress(BlobError, CatalogError):  # the crew meets it as well
                 self._look(at_once=True)

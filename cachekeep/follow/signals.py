@@ -25,6 +25,7 @@ from cachekeep.domain.remote import Connection, Refusal, RemoteError, RemoteFaul
 INVALIDATIONS = "__redis__:invalidate"
 EVENTS, SPACES = "__keyevent@*__:*", "__keyspace@*__:*"
 _BUSY_S, _IDLE_S = 0.02, 0.25
+_REST_S, _MANY = 0.004, 200
 _SILENT_S = 30.0  # no answer to a PING for so long: whatever is there, it is not the server that we knew
 
 # (database or None where the server does not tell it, key)
@@ -70,7 +71,7 @@ class Signals:
         self._number = 0
         self._wanted = 0
         self._error: RemoteError | None = None
-        self._closed = False
+        self._ended = threading.Event()
         self.messages = 0
         self._thread = threading.Thread(target=self._run, name="signals", daemon=True)
         self._thread.start()
@@ -107,17 +108,20 @@ class Signals:
         return len(self._keys)
 
     def close(self) -> None:
-        self._closed = True
+        self._ended.set()
         self._connection.close()
         self._thread.join()
 
     def _run(self) -> None:
         try:
-            while not self._closed:
+            while not self._ended.is_set():
                 self._barrier()
                 pressing = self._wanted > self._done[0]
-                for message in self._connection.receive_ready(_BUSY_S if pressing else _IDLE_S):
+                messages = self._connection.receive_ready(_BUSY_S if pressing else _IDLE_S)
+                for message in messages:
                     self._take(message)
+                if messages and len(messages) < _MANY:
+                    self._ended.wait(_REST_S)  # a message at a time would cost more than to take some together
         except RemoteError as error:
             self._fail(error)
         except (TypeError, ValueError, LookupError, AttributeError) as error:
