@@ -101,7 +101,10 @@ class KeyFollow:
     def doubt(self, lane: Member, since_ms: int | None, reason: str) -> None:
         for volume in self.volumes():  # first: nothing is claimed from here on
             lane.sweeps.want(volume, _kind(volume))
-        self._books.lose(since_ms, reason, lane.name)
+        try:
+            self._books.lose(since_ms, reason, lane.name)
+        except (BlobError, CatalogError) as error:  # the source and the store at once: the store is waited for as well
+            self._store.happened(error)
 
     def fell_behind(self, lane: Member, seconds: float) -> None:
         self._books.fell_behind(seconds, lane)
@@ -252,9 +255,7 @@ class KeyFollow:
         if not self._store.wait(again, told):
             return
         self._books.store_came_back(f"the backup's place took nothing: {error}")
-        for lane in self._all_lanes():
-            for volume in self.volumes():
-                lane.sweeps.want(volume, _kind(volume))
+        self._pass_again()
         self._store.over()
         self.monitor.news("the backup's place works again; all keys are read again")
 
@@ -330,13 +331,13 @@ class KeyFollow:
         if gained:
             self._books.note("slots-moved", lane=lane.name, slots=len(gained))
             if self.method == "poll":
-                self._pass_again()
+                self._pass_again()  # a key that moved may have been met by no lane
                 return
             for volume in self.volumes():
                 lane.sweeps.want(volume, "proof" if volume.base_done else "base")
 
     def _pass_again(self) -> None:
-        """Of polling: a key that moved may have been met by no lane."""
+        """Every lane reads all its keys."""
         for lane in self._all_lanes():
             for volume in self.volumes():
                 lane.sweeps.want(volume, _kind(volume))

@@ -65,6 +65,28 @@ def test_a_flush_while_the_store_takes_nothing_empties_the_backup(
     equal_at_end(run, server, target)
 
 
+def test_a_source_that_is_lost_while_the_store_takes_nothing_is_followed_on(
+    start_server: Any, client: Any, tmp_path: Path
+) -> None:
+    server, target = start_server(), start_server()
+    fill(client(server), 500)
+    run, blobs = follow(server, tmp_path / "r"), FullAtTimes(tmp_path / "full")
+    run.repository = Repository.open_or_create(blobs)
+    with run:
+        run.until(followed, "it is followed")
+        blobs.full.set()
+        fill(client(server), 50, "new")
+        run.until(lambda seen: blobs.refused > 0, "the store refused something")
+        server.ask("CLIENT", "KILL", "TYPE", "pubsub")
+        client(server).delete("key:1")
+        run.until(lambda seen: seen.phase == "store", "the store is waited for")
+        blobs.full.clear()
+        run.until(followed, "it goes on")
+        run.covered(int(run._now_ms()))
+        run.stop()
+    equal_at_end(run, server, target)
+
+
 def test_keys_that_were_copied_after_a_flush_are_known_to_the_next_run(
     start_server: Any, client: Any, tmp_path: Path
 ) -> None:
