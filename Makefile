@@ -2,9 +2,10 @@
 
 PYTHON := .venv/bin/python
 PYTEST_ARGS ?=
+CHAOS_ARGS ?=
 SOURCES := pyproject.toml scripts/install.sh
 
-.PHONY: help up down test test-all bench lint build lock
+.PHONY: help up down test test-all bench chaos lint build lock
 
 help:
 	@echo 'make up         install what is locked, start Cachekeep in the background with the group "demo"'
@@ -12,6 +13,8 @@ help:
 	@echo 'make test       the tests (without the slow ones); PYTEST_ARGS="tests/unit -k settings" for some'
 	@echo 'make test-all   all tests'
 	@echo 'make bench      the benchmarks, as a table'
+	@echo 'make chaos      failovers, scaling and upgrades under load while engines and the service are killed;'
+	@echo '                CHAOS_ARGS="--seed 7 --seconds 600" for others than 120 s of a drawn seed'
 	@echo 'make lint       ruff, mypy --strict, import-linter'
 	@echo 'make build      wheel and sdist into dist/'
 	@echo 'make lock       lock the dependencies anew'
@@ -32,6 +35,9 @@ test-all: .venv/.dev
 
 bench: .venv/.dev
 	$(PYTHON) -m benchmarks
+
+chaos: .venv/.dev
+	$(PYTHON) -m tests.chaos $(CHAOS_ARGS)
 
 lint: .venv/.dev
 	.venv/bin/ruff check .

@@ -1,4 +1,5 @@
-"""`python -m benchmarks [--only NAME] [--keys N] [--soak SECONDS] [--json]`: run them, print measured against target.
+"""`python -m benchmarks [--only NAME] [--keys N] [--soak SECONDS] [--rounds N] [--json]`: run them, print measured
+against target.
 
 The exit code is 0 when everything could be measured, whether or not a target was met: that is for a reader who
 sees the machine and its load. It is 1 when something could not be measured, 130 when the run was stopped.
@@ -17,7 +18,7 @@ from types import FrameType
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from benchmarks import api, backup, creation, endpoint, fleet, follow, report
+from benchmarks import api, backup, creation, elastic, endpoint, failover, fleet, follow, report
 from benchmarks.figure import Figure, Verdict, failed
 from benchmarks.installation import BenchmarkError, Installation, installation
 from benchmarks.machine import this_machine
@@ -35,6 +36,9 @@ DEADLINE_S = 240
 # Without an installation, and before the others: the fleet stays and would be in its way.
 BACKUP, BACKUP_DEADLINE_S = "backup", 900
 FOLLOW, FOLLOW_DEADLINE_S, SOAK_ROUNDS = "follow", 900, 2
+# With installations of their own.
+FAILOVER, FAILOVER_DEADLINE_S = "failover", 900
+ELASTIC, ELASTIC_DEADLINE_S = "elastic", 600
 
 
 class OutOfTime(Exception):
@@ -44,13 +48,23 @@ class OutOfTime(Exception):
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure what Cachekeep promises.")
     parser.add_argument(
-        "--only", choices=[BACKUP, FOLLOW, *BENCHMARKS], action="append", help="may be given several times"
+        "--only",
+        choices=[BACKUP, FOLLOW, FAILOVER, ELASTIC, *BENCHMARKS],
+        action="append",
+        help="may be given several times",
     )
     parser.add_argument(
         "--keys", type=_keys, default=backup.KEYS, metavar="N", help=f"for `{BACKUP}`; {backup.KEYS:,} unless given"
     )
     parser.add_argument(
         "--soak", type=int, default=0, metavar="SECONDS", help=f"for `{FOLLOW}`: churn of every kind for so long, twice"
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=failover.ROUNDS,
+        metavar="N",
+        help=f"for `{FAILOVER}`; {failover.ROUNDS} unless given",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()
@@ -59,6 +73,8 @@ def main() -> int:
     try:
         figures = _backup(options.keys) if not options.only or BACKUP in options.only else []
         figures += _follow(options.soak) if not options.only or FOLLOW in options.only else []
+        figures += _failover(options.rounds) if not options.only or FAILOVER in options.only else []
+        figures += _elastic() if not options.only or ELASTIC in options.only else []
         if names := [name for name in BENCHMARKS if not options.only or name in options.only]:
             figures += _run(names)
     except KeyboardInterrupt:
@@ -78,6 +94,14 @@ def _backup(keys: int) -> list[Figure]:
 
 def _follow(soak_s: int) -> list[Figure]:
     return _as_they_come(FOLLOW, FOLLOW_DEADLINE_S + SOAK_ROUNDS * soak_s, follow.measure(soak_s))
+
+
+def _failover(rounds: int) -> list[Figure]:
+    return _as_they_come(FAILOVER, FAILOVER_DEADLINE_S, failover.measure(rounds))
+
+
+def _elastic() -> list[Figure]:
+    return _as_they_come(ELASTIC, ELASTIC_DEADLINE_S, elastic.measure())
 
 
 def _as_they_come(name: str, deadline_s: int, measured: Generator[Figure, None, None]) -> list[Figure]:

@@ -27,8 +27,10 @@ from cachekeep import __version__, credentials
 from cachekeep.api import http
 from cachekeep.api.context import Services
 from cachekeep.api.dispatch import Dispatcher
+from cachekeep.api.rehearsal import Outlook
 from cachekeep.control.loop import Control, World
 from cachekeep.data import load as data
+from cachekeep.domain.nodes import NodeKey, ObservedNode
 from cachekeep.domain.parameters import ParameterGroup
 from cachekeep.domain.ports import AddressPool, WorldError
 from cachekeep.endpoint.addresses import LoopbackPool, PortPool, loopback_usable
@@ -36,6 +38,7 @@ from cachekeep.engine.admin import Admin
 from cachekeep.host.installs import MachineCatalogue
 from cachekeep.host.local import LocalHost
 from cachekeep.log_stream import LogStream
+from cachekeep.plan.decision import Limits
 from cachekeep.plan.placement import Machine
 from cachekeep.plan.specs import Abilities, Catalog
 from cachekeep.settings import SERVICE_SETTINGS, Settings
@@ -137,6 +140,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         MachineCatalogue(redis_from_valkey=settings.redis_stand_in),
         address_pool(settings),
     )
+    seen: dict[NodeKey, ObservedNode] = {}
     services = Services(
         store=store,
         pool=adapters.pool,
@@ -146,16 +150,18 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         machine=Machine(psutil.virtual_memory().total, settings.overcommit),
         account_id=settings.account_id,
         redis_stand_in=settings.redis_stand_in,
+        seen=lambda: seen,
     )
     await asyncio.to_thread(adapters.catalogue.installs)
-    control = Control(
-        World(store, adapters.host, adapters.admin, adapters.catalogue, services.clock),
-        services.catalog,
-        _abilities(adapters.catalogue),
-    )
+    abilities = _abilities(adapters.catalogue)
+    limits = Limits(settings.hang_timeout, settings.sync_timeout, settings.rollback_hours * 3600)
+    world = World(store, adapters.host, adapters.admin, adapters.catalogue, services.clock)
+    control = Control(world, services.catalog, abilities, limits, seen)
     keys = {**settings.access_keys, own_key.id: own_key.secret}
     application = http.build(
-        Dispatcher(services, keys.get), __version__, lambda: status_of(store, control.seen, settings.url)
+        Dispatcher(services, keys.get, Outlook(abilities, limits)),
+        __version__,
+        lambda: status_of(store, seen, settings.url),
     )
     try:
         await _run(settings, listener, control, application)

@@ -15,6 +15,13 @@ from cachekeep.codec.aws_model import known_regions
 _ACCOUNT = re.compile(r"[0-9]{12}\Z")
 # The address_range that asks for ports of 127.0.0.1 instead of addresses.
 PORTS = "ports"
+# Least and most of the settings that are numbers with a fraction.
+_BOUNDS = {
+    "overcommit": (0.1, 1000.0),
+    "hang_timeout": (0.5, 3600.0),
+    "rollback_hours": (0.0, 168.0),
+    "sync_timeout": (5.0, 86400.0),
+}
 
 
 class SettingsError(Exception):
@@ -32,7 +39,10 @@ class Settings:
     pairs (id -> secret) beside the generated one. address_range: loopback network for nodes and endpoints, or
     `ports` for 127.0.0.1 with a port for each node (then endpoints are the addresses of the nodes in that role).
     overcommit: how many times the machine's memory may be promised to nodes. redis_stand_in: let Valkey run where
-    Redis is asked for and none is installed. region: the one that `cachekeep env` prints."""
+    Redis is asked for and none is installed. region: the one that `cachekeep env` prints.
+    hang_timeout: seconds without an answer after which a living engine counts as hung and is replaced.
+    rollback_hours: for how long the former instances of an upgraded group are kept, so that it can be taken back.
+    sync_timeout: seconds that a coming instance may take to be in sync before its change is abandoned."""
 
     state_dir: Path = field(default_factory=_default_state_dir)
     port: int = 8600
@@ -43,6 +53,9 @@ class Settings:
     redis_stand_in: bool = False
     region: str = "us-east-1"
     log_level: str = "info"
+    hang_timeout: float = 5.0
+    rollback_hours: float = 1.0
+    sync_timeout: float = 600.0
 
     def __post_init__(self) -> None:
         if not 0 < self.port < 65536:
@@ -56,8 +69,9 @@ class Settings:
             raise SettingsError(f"account_id must be 12 digits, not {self.account_id!r}")
         if self.region not in known_regions():
             raise SettingsError(f"region must be a region of AWS such as us-east-1, not {self.region!r}")
-        if not 0.1 <= self.overcommit <= 1000:
-            raise SettingsError(f"overcommit must be between 0.1 and 1000, not {self.overcommit:g}")
+        for name, (least, most) in _BOUNDS.items():
+            if not least <= getattr(self, name) <= most:
+                raise SettingsError(f"{name} must be between {least:g} and {most:g}, not {getattr(self, name):g}")
         if self.log_level not in ("debug", "info", "warning", "error"):
             raise SettingsError(f"log_level must be debug, info, warning or error, not {self.log_level!r}")
         if not self.uses_ports and (self.network.num_addresses < 16 or not self.network.is_loopback):
@@ -83,7 +97,17 @@ class Settings:
 
 
 # What a running service keeps until it is started anew, and tells others (no secret is among them).
-SERVICE_SETTINGS = ("port", "account_id", "address_range", "overcommit", "redis_stand_in", "log_level")
+SERVICE_SETTINGS = (
+    "port",
+    "account_id",
+    "address_range",
+    "overcommit",
+    "redis_stand_in",
+    "log_level",
+    "hang_timeout",
+    "rollback_hours",
+    "sync_timeout",
+)
 # Where each setting comes from besides the file; AWS_REGION is what AWS clients use already.
 ENVIRONMENT = {f.name: f"CACHEKEEP_{f.name.upper()}" for f in fields(Settings)}
 
@@ -124,7 +148,7 @@ def _typed(name: str, value: object) -> object:
                 return Path(str(value)).expanduser().absolute()
             case "port":
                 return _number(value, int)
-            case "overcommit":
+            case "overcommit" | "hang_timeout" | "rollback_hours" | "sync_timeout":
                 return _number(value, float)
             case "redis_stand_in":
                 return _boolean(value)

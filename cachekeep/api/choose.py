@@ -7,19 +7,20 @@ from string import ascii_lowercase
 
 from cachekeep.api.context import Call
 from cachekeep.data.load import family_of
-from cachekeep.domain.cache_cluster import CacheCluster, Upkeep
+from cachekeep.domain.cache_cluster import Upkeep
 from cachekeep.domain.engine import Engine, EngineVersion
 from cachekeep.domain.faults import Fault, invalid_combination, invalid_value, not_available_yet
-from cachekeep.domain.parameters import Family, NodeType, ParameterGroup
-from cachekeep.domain.replication_group import ReplicationGroup
+from cachekeep.domain.parameters import NodeType, ParameterGroup
+from cachekeep.domain.replication_group import ClusterMode
 from cachekeep.domain.subnet_group import SubnetGroup
 from cachekeep.plan import windows
-from cachekeep.plan.placement import check_capacity, growth_bytes, node_bytes, promised_bytes
 
 DEFAULT_NODE_TYPE = "cache.t4g.micro"
 MOST_TAGS = 50
 # The Redis version that a stand-in Valkey is presented as when none is asked for.
 STAND_IN_VERSION = EngineVersion((7, 1))
+MOST_PORT_BEFORE_7 = 55535
+_COMPATIBLE_SINCE = EngineVersion((7, 0))
 
 
 @dataclass(frozen=True)
@@ -70,22 +71,52 @@ def _wanted_version(engine: Engine, text: str | None) -> EngineVersion | None:
         raise invalid_value(f"Invalid engine version {text[:40]!r} for {engine.value}.") from None
 
 
-def choose_parameter_group(call: Call, choice: EngineChoice) -> ParameterGroup:
-    """The group asked for, of the engine's family, or the family's default group."""
+def choose_parameter_group(
+    call: Call, choice: EngineChoice, mode: ClusterMode = ClusterMode.DISABLED, now: str = ""
+) -> ParameterGroup:
+    """The group asked for, of the engine's family, or the family's default group; it must suit the cluster mode.
+
+    now: the group that is in use, which may stay whatever the mode.
+    """
     family = family_of(choice.engine, choice.version)
     name = call.text("CacheParameterGroupName")
     if family is None:
         raise invalid_combination(f"No parameter group family is known for {choice.engine.value} {choice.version}.")
     if name is None:
-        return call.parameter_group(f"default.{family}")
+        return default_group(call, family, mode)
     group = call.parameter_group(name)
     if group.family != family:
         raise invalid_combination(
             f"Expected a parameter group of family {family} but found one of family {group.family}"
         )
-    if is_cluster_mode(call, group):
-        raise not_available_yet(f"Cluster mode (parameter group {group.name})")
+    if group.name != now:
+        _check_mode(call, group, mode)
     return group
+
+
+def default_group(call: Call, family: str, mode: ClusterMode) -> ParameterGroup:
+    """`default.valkey9`, or with cluster mode `default.valkey9.cluster.on`."""
+    if mode is ClusterMode.DISABLED:
+        return call.parameter_group(f"default.{family}")
+    name = f"default.{family}.cluster.on"
+    if name not in call.services.catalog.default_groups:
+        raise invalid_combination(f"The parameter group family {family} has no cluster mode.")
+    return call.parameter_group(name)
+
+
+def _check_mode(call: Call, group: ParameterGroup, mode: ClusterMode) -> None:
+    """In compatible mode both kinds of groups will do: what counts is the mode."""
+    on = is_cluster_mode(call, group)
+    if on and mode is ClusterMode.DISABLED:
+        raise invalid_combination(
+            f"The parameter group {group.name} has cluster-enabled yes, which needs a replication group with cluster "
+            "mode enabled."
+        )
+    if not on and mode is ClusterMode.ENABLED:
+        raise invalid_combination(
+            f"The parameter group {group.name} has cluster-enabled no, and cluster mode needs one with yes, such as "
+            f"default.{group.family}.cluster.on."
+        )
 
 
 def is_cluster_mode(call: Call, group: ParameterGroup) -> bool:
@@ -93,10 +124,9 @@ def is_cluster_mode(call: Call, group: ParameterGroup) -> bool:
     return group.values.get("cluster-enabled", "no") == "yes"
 
 
-def check_switch(call: Call, now: str, group: ParameterGroup) -> None:
+def check_switch(call: Call, now: str, group: ParameterGroup, *, clustered: bool = False) -> None:
     """Raises InvalidParameterCombination when a cache that holds data would lose databases by another group."""
-    family = call.services.catalog.families[group.family]
-    have, get = databases(family, call.parameter_group(now)), databases(family, group)
+    have, get = (databases(call, one, clustered=clustered) for one in (call.parameter_group(now), group))
     if get < have:
         raise invalid_combination(
             f"The parameter group {group.name} gives {get} databases and the cache has {have}: the keys of the others "
@@ -104,10 +134,33 @@ def check_switch(call: Call, now: str, group: ParameterGroup) -> None:
         )
 
 
-def databases(family: Family, group: ParameterGroup) -> int:
+def databases(call: Call, group: ParameterGroup, *, clustered: bool = False) -> int:
     """How many databases the group gives; 0 where the engine has none."""
-    parameter = family.parameters.get("databases")
-    return 0 if parameter is None else int(group.values.get("databases", parameter.default))
+    family = call.services.catalog.families[group.family]
+    parameter = family.parameters.get("cluster-databases" if clustered else "databases")
+    if parameter is None:
+        return 1 if clustered else 0
+    given = int(group.values.get(parameter.name, parameter.default))
+    return max(given, 1) if clustered else given
+
+
+def check_cluster_mode(call: Call, choice: EngineChoice, mode: ClusterMode, port: int) -> None:
+    """Raises InvalidParameterCombination or InvalidParameterValue for an engine that cannot run in that mode."""
+    if mode is ClusterMode.DISABLED:
+        return
+    engine, version = choice.substitute or choice.engine, choice.substitute_version or choice.version
+    install = call.services.catalogue.best(engine, version)
+    if install is not None and not install.cluster:
+        raise invalid_combination(f"{install} was built without cluster mode; choose another engine version.")
+    if mode is ClusterMode.COMPATIBLE and version < _COMPATIBLE_SINCE:
+        raise invalid_combination(
+            f"Cluster mode compatible needs engine version 7.0 or later, and this is {engine.label} {version}."
+        )
+    if port > MOST_PORT_BEFORE_7 and version < _COMPATIBLE_SINCE:
+        raise invalid_value(
+            f"Invalid port {port}: in cluster mode engines before 7.0 use the port 10000 above as well, so it can be "
+            f"{MOST_PORT_BEFORE_7} at most."
+        )
 
 
 def choose_node_type(call: Call, name: str | None) -> NodeType:
@@ -117,29 +170,6 @@ def choose_node_type(call: Call, name: str | None) -> NodeType:
     if node_type is None:
         raise invalid_value(f"Invalid Cache Node Type: {name[:60]}.")
     return node_type
-
-
-def check_fits(call: Call, engine: Engine, node_type: NodeType, count: int) -> None:
-    """Raises InsufficientCacheClusterCapacity when this machine cannot promise that much memory."""
-    each = node_bytes(engine, node_type)
-    if each == 0:
-        raise invalid_value(f"The node type {node_type.name} is not supported for engine {engine.value}.")
-    check_more(call, node_type.name, each * count)
-
-
-def check_growth(call: Call, resource: ReplicationGroup | CacheCluster, wanted: str, nodes: int) -> None:
-    """Raises InsufficientCacheClusterCapacity when `nodes` nodes cannot be promised the memory of type `wanted`."""
-    more = growth_bytes(
-        resource.engine, resource.node_type, resource.pending.node_type, wanted, call.services.catalog.node_types
-    )
-    if more:
-        check_more(call, wanted, more * nodes)
-
-
-def check_more(call: Call, node_type: str, more_bytes: int) -> None:
-    """Raises InsufficientCacheClusterCapacity when `more_bytes` cannot be promised beside what is promised already."""
-    promised = promised_bytes(call.services.store.all(CacheCluster), call.services.catalog.node_types)
-    check_capacity(call.services.machine, promised, node_type, more_bytes)
 
 
 def choose_subnet_group(call: Call) -> str:
@@ -225,7 +255,6 @@ _NOT_YET: dict[str, tuple[object, ...]] = {
     "AtRestEncryptionEnabled": (False,),
     "AuthToken": (),
     "AuthTokenUpdateStrategy": (),
-    "ClusterMode": ("disabled",),
     "DataTieringEnabled": (False,),
     "Durability": ("default", "disabled"),
     "FinalSnapshotIdentifier": (),
@@ -234,7 +263,6 @@ _NOT_YET: dict[str, tuple[object, ...]] = {
     "KmsKeyId": (),
     "LogDeliveryConfigurations": ([],),
     "NetworkType": ("ipv4",),
-    "NodeGroupConfiguration": ([],),
     "OutpostMode": (),
     "PreferredOutpostArn": (),
     "PreferredOutpostArns": ([],),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cachekeep.domain.engine import Engine
 from cachekeep.domain.faults import Fault
 from cachekeep.domain.ids import Arn
-from cachekeep.domain.nodes import Address
+from cachekeep.domain.nodes import Address, NodeKey, ObservedNode
 from cachekeep.domain.parameters import ParameterGroup
 from cachekeep.domain.ports import AddressPool, Clock, EngineCatalogue, Store, Transaction, WorldError
 from cachekeep.plan.placement import Machine
@@ -18,7 +18,10 @@ from cachekeep.plan.specs import Catalog
 
 @dataclass(frozen=True)
 class Services:
-    """The doors of the API. redis_stand_in: Valkey may run where a Redis is asked for and none is installed."""
+    """The doors of the API. redis_stand_in: Valkey may run where a Redis is asked for and none is installed.
+
+    seen: the last look of every node, to refuse what the data forbids before anything is begun.
+    """
 
     store: Store
     pool: AddressPool
@@ -28,6 +31,7 @@ class Services:
     machine: Machine
     account_id: str
     redis_stand_in: bool = False
+    seen: Callable[[], Mapping[NodeKey, ObservedNode]] = dict
 
 
 @dataclass(frozen=True)

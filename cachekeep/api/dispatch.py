@@ -5,21 +5,29 @@ Order, as AWS's: authentication, then the action, then its parameters, then what
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
 
+from cachekeep.api import rehearsal
 from cachekeep.api.context import Call, Services
 from cachekeep.api.operations import OPERATIONS, STS_OPERATIONS, Entry, refusal
 from cachekeep.codec import query, xml
-from cachekeep.codec.aws_model import Service, known_regions, load_service
+from cachekeep.codec.aws_model import Operation, Service, known_regions, load_service
 from cachekeep.codec.sigv4 import Caller, HttpRequest, verify
+from cachekeep.domain.cache_cluster import CacheCluster
+from cachekeep.domain.events import Note
 from cachekeep.domain.faults import Fault
 from cachekeep.domain.ports import Conflict, WorldError
+from cachekeep.domain.replication_group import ReplicationGroup
 
 log = structlog.get_logger()
+
+# The scope of credentials for what AWS does not have: status page, journal, rehearsals.
+OWN_SERVICE = "cachekeep"
 
 
 @dataclass(frozen=True)
@@ -37,11 +45,17 @@ class _Api:
 
 
 class Dispatcher:
-    """secret_of: the secret of an access key id, None for one that is not known."""
+    """secret_of: the secret of an access key id, None for one that is not known. outlook: for rehearsals."""
 
-    def __init__(self, services: Services, secret_of: Callable[[str], str | None]) -> None:
+    def __init__(
+        self,
+        services: Services,
+        secret_of: Callable[[str], str | None],
+        outlook: rehearsal.Outlook | None = None,
+    ) -> None:
         self._services = services
         self._secret_of = secret_of
+        self._outlook = outlook or rehearsal.Outlook()
         self._apis = {
             "elasticache": _Api(load_service("elasticache"), OPERATIONS),
             "sts": _Api(load_service("sts"), STS_OPERATIONS),
@@ -57,9 +71,11 @@ class Dispatcher:
         api = self._apis["elasticache"]
         try:
             caller = self.authenticate(request)
-            api = self._api(caller)
-            body = self._carry_out(api, caller, request, request_id)
-            return Answer(200, body, request_id)
+            rehearsing = rehearsal.is_asked_for(request)
+            api = self._api(caller, rehearsing=rehearsing)
+            if rehearsing:
+                return Answer(200, self._rehearse(api, caller, request), request_id, "application/json")
+            return Answer(200, self._carry_out(api, caller, request, request_id), request_id)
         except Fault as fault:
             return _refuse(api, fault, request_id)
         except (WorldError, Conflict) as error:
@@ -70,8 +86,21 @@ class Dispatcher:
             broken = Fault("InternalFailure", f"Cachekeep failed to answer; its log tells more about {request_id}.")
             return _refuse(api, broken, request_id)
 
-    def _api(self, caller: Caller) -> _Api:
-        api = self._apis.get(caller.service)
+    def journal(self, region: str, name: str, *, since: float, limit: int) -> tuple[str, list[Note]]:
+        """Whose journal it is, and the newest notes; that of a member's group for the name of a member.
+
+        Raises ResourceNotFoundFault for what neither is there nor has left a note.
+        """
+        store = self._services.store
+        cluster = store.get(CacheCluster, region, name)
+        owner = name if cluster is None or cluster.replication_group_id is None else cluster.replication_group_id
+        is_there = cluster is not None or store.get(ReplicationGroup, region, name) is not None
+        if not is_there and not store.journal(region, owner, limit=1):
+            raise Fault("ResourceNotFoundFault", f"No group or cluster {name[:60]!r} in {region}.", 404)
+        return owner, store.journal(region, owner, since=since, limit=limit)
+
+    def _api(self, caller: Caller, *, rehearsing: bool) -> _Api:
+        api = self._apis.get("elasticache" if rehearsing and caller.service == OWN_SERVICE else caller.service)
         if api is None:
             raise Fault("SignatureDoesNotMatch", "Credential should be scoped to correct service: 'elasticache'.")
         if caller.region not in known_regions():
@@ -81,12 +110,7 @@ class Dispatcher:
         return api
 
     def _carry_out(self, api: _Api, caller: Caller, request: HttpRequest, request_id: str) -> bytes:
-        raw = request.body if request.method == "POST" and request.body else request.query.encode("ascii", "replace")
-        operation, params = query.decode_request(api.service, query.parse_form(raw))
-        entry = api.entries.get(operation.name)
-        if entry is None:
-            raise refusal(operation)
-        call = Call(self._services, operation.name, caller.region, params, caller.access_key)
+        operation, entry, call = self._call(api, caller, request)
         try:
             result = entry.handler(call)
         except Fault as fault:
@@ -94,6 +118,21 @@ class Dispatcher:
             raise
         log.debug("answered", operation=operation.name, region=caller.region, access_key=caller.access_key)
         return xml.encode_response(api.service, operation, result, request_id)
+
+    def _rehearse(self, api: _Api, caller: Caller, request: HttpRequest) -> bytes:
+        operation, entry, call = self._call(api, caller, request)
+        made = rehearsal.rehearse(call, entry.handler, self._outlook)
+        log.debug("rehearsed", operation=operation.name, region=caller.region, access_key=caller.access_key)
+        return json.dumps(rehearsal.as_json(made, operation.name)).encode()
+
+    def _call(self, api: _Api, caller: Caller, request: HttpRequest) -> tuple[Operation, Entry, Call]:
+        """What the request asks for. Raises the fault of one that cannot be read, or that nobody carries out."""
+        raw = request.body if request.method == "POST" and request.body else request.query.encode("ascii", "replace")
+        operation, params = query.decode_request(api.service, query.parse_form(raw))
+        entry = api.entries.get(operation.name)
+        if entry is None:
+            raise refusal(operation)
+        return operation, entry, Call(self._services, operation.name, caller.region, params, caller.access_key)
 
 
 def _refuse(api: _Api, fault: Fault, request_id: str) -> Answer:

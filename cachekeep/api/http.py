@@ -1,9 +1,10 @@
-"""The HTTP surface: the AWS endpoint at `/`, a health probe, and the signed status page of the CLI."""
+"""The HTTP surface: the AWS endpoint at `/`, a health probe, and the signed pages of the CLI: status and journal."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,14 +13,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from cachekeep.api.dispatch import Answer, Dispatcher, new_request_id
+from cachekeep.api.dispatch import OWN_SERVICE, Answer, Dispatcher, new_request_id
 from cachekeep.codec.query import MAX_BODY_BYTES
 from cachekeep.codec.sigv4 import HttpRequest
 from cachekeep.codec.xml import encode_fault
-from cachekeep.domain.faults import Fault
+from cachekeep.domain.faults import Fault, invalid_value
 
 NAMESPACE = "http://elasticache.amazonaws.com/doc/2015-02-02/"
-STATUS_SERVICE = "cachekeep"
+# How many notes of a journal are told at once, at most and unless told otherwise.
+MOST_NOTES = 5000
+USUAL_NOTES = 1000
 # How long a request may take to arrive.
 BODY_DEADLINE_S = 60.0
 # How much of a body that is too long is read and thrown away, so that a client that sends first and reads afterwards
@@ -48,21 +51,54 @@ def build(dispatcher: Dispatcher, version: str, status: Callable[[], Mapping[str
         return JSONResponse({"service": "cachekeep", "version": version})
 
     async def status_page(request: Request) -> Response:
-        try:
-            caller = dispatcher.authenticate(_http_request(request, b""))
-            if caller.service != STATUS_SERVICE:
-                raise Fault("SignatureDoesNotMatch", f"Credential should be scoped to '{STATUS_SERVICE}'.")
-        except Fault as fault:
-            return JSONResponse({"code": fault.code, "message": fault.message}, status_code=fault.status)
-        return Response(json.dumps(status()), media_type="application/json")
+        return _page(dispatcher, request, lambda _: status())
+
+    async def journal_page(request: Request) -> Response:
+        return _page(dispatcher, request, lambda region: _journal(dispatcher, request, region))
 
     return Starlette(
         routes=[
             Route("/", api, methods=["GET", "POST"]),
             Route("/healthz", healthz, methods=["GET"]),
             Route("/_cachekeep/status", status_page, methods=["GET"]),
+            Route("/_cachekeep/journal", journal_page, methods=["GET"]),
         ]
     )
+
+
+def _page(dispatcher: Dispatcher, request: Request, page: Callable[[str], Mapping[str, Any]]) -> Response:
+    """A signed page as JSON. page: is given the region of the signature, and may raise a Fault."""
+    try:
+        caller = dispatcher.authenticate(_http_request(request, b""))
+        if caller.service != OWN_SERVICE:
+            raise Fault("SignatureDoesNotMatch", f"Credential should be scoped to '{OWN_SERVICE}'.")
+        return Response(json.dumps(page(caller.region)), media_type="application/json")
+    except Fault as fault:
+        return JSONResponse({"code": fault.code, "message": fault.message}, status_code=fault.status)
+
+
+def _journal(dispatcher: Dispatcher, request: Request, region: str) -> dict[str, Any]:
+    """?name=&region=&since=&limit=: the newest notes since then (seconds since 1970), oldest first."""
+    asked = request.query_params
+    since, limit = _number(asked.get("since", "0")), int(_number(asked.get("limit", str(USUAL_NOTES))))
+    region = asked.get("region") or region
+    name = asked.get("name", "").lower()
+    owner, notes = dispatcher.journal(region, name, since=since, limit=max(1, min(limit, MOST_NOTES)))
+    return {
+        "region": region,
+        "resource": owner,
+        "notes": [{"at": note.at, "sentence": note.sentence} for note in notes],
+    }
+
+
+def _number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise invalid_value(f"since and limit must be numbers, not {text[:40]!r}.")
+    return number
 
 
 async def _body(request: Request) -> bytes | None:

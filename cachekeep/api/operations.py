@@ -10,7 +10,20 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from cachekeep.api.context import Call
-from cachekeep.api.ops import account, cache_clusters, parameter_groups, replication_groups, subnet_groups, tags
+from cachekeep.api.ops import (
+    account,
+    cache_clusters,
+    create_group,
+    failover,
+    modify_cluster,
+    modify_group,
+    parameter_groups,
+    replica_counts,
+    replication_groups,
+    resharding,
+    subnet_groups,
+    tags,
+)
 from cachekeep.api.present import Shape
 from cachekeep.codec.aws_model import Operation
 from cachekeep.domain.faults import Fault
@@ -41,6 +54,7 @@ _GROUPS = "tests/scenarios/test_replication_groups.py::"
 _CLUSTERS = "tests/scenarios/test_cache_clusters.py::"
 _MEMCACHED = "tests/scenarios/test_memcached.py::"
 _PARAMETERS = "tests/scenarios/test_parameter_groups.py::"
+_SCALING = "tests/scenarios/test_scaling.py::"
 _ACCOUNT = "tests/scenarios/test_account.py::"
 REFUSED_PROOF = "tests/scenarios/test_refusals.py::test_every_other_operation_answers_a_declared_fault"
 
@@ -60,12 +74,18 @@ OPERATIONS: Mapping[str, Entry] = {
         subnet_groups.create_cache_subnet_group, Truth.RECORDED, _ACCOUNT + "test_subnet_groups"
     ),
     "CreateReplicationGroup": Entry(
-        replication_groups.create_replication_group,
+        create_group.create_replication_group,
         Truth.REAL,
         _GROUPS + "test_replicas_really_replicate",
-        "Cluster mode disabled. Zones, security and subnet groups, notification topic and snapshot window are "
-        "recorded; cluster mode, TLS, AUTH, users, snapshots, log delivery, tiering, encryption at rest and "
-        "PrimaryClusterId are refused.",
+        "Cluster mode disabled, compatible and enabled, 1-90 node groups with their slots; or around a cluster that "
+        "is there (PrimaryClusterId). Zones, security and subnet groups, notification topic and snapshot window are "
+        "recorded; TLS, AUTH, users, snapshots, log delivery, tiering and encryption at rest are refused.",
+    ),
+    "DecreaseReplicaCount": Entry(
+        replica_counts.decrease_replica_count,
+        Truth.REAL,
+        _SCALING + "test_increase_and_decrease",
+        "In all node groups or in some, or replicas by name. ApplyImmediately must be true.",
     ),
     "DeleteCacheCluster": Entry(
         cache_clusters.delete_cache_cluster, Truth.REAL, _CLUSTERS + "test_delete_leaves_nothing"
@@ -104,15 +124,21 @@ OPERATIONS: Mapping[str, Entry] = {
     "DescribeReplicationGroups": Entry(
         replication_groups.describe_replication_groups, Truth.REAL, _GROUPS + "test_replicas_really_replicate"
     ),
+    "IncreaseReplicaCount": Entry(
+        replica_counts.increase_replica_count,
+        Truth.REAL,
+        _SCALING + "test_increase_and_decrease",
+        "In all node groups or in some. Zones are recorded. ApplyImmediately must be true.",
+    ),
     "ListAllowedNodeTypeModifications": Entry(
         account.list_allowed_node_type_modifications, Truth.REAL, _ACCOUNT + "test_node_type_modifications"
     ),
     "ListTagsForResource": Entry(tags.list_tags_for_resource, Truth.RECORDED, _ACCOUNT + "test_tags_by_arn"),
     "ModifyCacheCluster": Entry(
-        cache_clusters.modify_cache_cluster,
+        modify_cluster.modify_cache_cluster,
         Truth.REAL,
         _MEMCACHED + "test_nodes_are_added_and_removed",
-        "Node count, node type, parameter group and windows are real; a change of engine or version is refused.",
+        "Node count, node type, parameter group, windows, engine and version (by a restart) are real.",
     ),
     "ModifyCacheParameterGroup": Entry(
         parameter_groups.modify_cache_parameter_group, Truth.REAL, _PARAMETERS + "test_values_reach_the_engine"
@@ -121,11 +147,17 @@ OPERATIONS: Mapping[str, Entry] = {
         subnet_groups.modify_cache_subnet_group, Truth.RECORDED, _ACCOUNT + "test_subnet_groups"
     ),
     "ModifyReplicationGroup": Entry(
-        replication_groups.modify_replication_group,
+        modify_group.modify_replication_group,
         Truth.REAL,
         _GROUPS + "test_node_type_changes_maxmemory_at_once_or_in_the_window",
-        "Node type, parameter group, automatic failover and windows are real; description, Multi-AZ and topic are "
-        "recorded; a change of engine or version, PrimaryClusterId, users, TLS and cluster mode are refused.",
+        "Node type, parameter group, automatic failover, PrimaryClusterId, engine and version (and back again), "
+        "cluster mode and windows are real; description, Multi-AZ and topic are recorded; users and TLS are refused.",
+    ),
+    "ModifyReplicationGroupShardConfiguration": Entry(
+        resharding.modify_replication_group_shard_configuration,
+        Truth.REAL,
+        "tests/scenarios/test_cluster_mode.py::test_resharding",
+        "More node groups, fewer, or evenly divided slots. Zones are recorded; ApplyImmediately must be true.",
     ),
     "RebootCacheCluster": Entry(
         cache_clusters.reboot_cache_cluster,
@@ -136,6 +168,12 @@ OPERATIONS: Mapping[str, Entry] = {
     "ResetCacheParameterGroup": Entry(
         parameter_groups.reset_cache_parameter_group, Truth.REAL, _PARAMETERS + "test_reset_takes_values_back"
     ),
+    "TestFailover": Entry(
+        failover.test_failover,
+        Truth.REAL,
+        "tests/scenarios/test_failover.py::test_test_failover",
+        "By a hand-over that loses nothing; the former primary's node is replaced afterwards. 15 node groups in 24 h.",
+    ),
 }
 
 STS_OPERATIONS: Mapping[str, Entry] = {
@@ -143,16 +181,9 @@ STS_OPERATIONS: Mapping[str, Entry] = {
 }
 
 
-# What can be done instead, where something can.
-_INSTEAD = {
-    "IncreaseReplicaCount": " CreateCacheCluster with ReplicationGroupId adds a replica.",
-    "DecreaseReplicaCount": " DeleteCacheCluster of a replica takes it away.",
-}
-
-
 def refusal(operation: Operation) -> Fault:
     """The declared fault of an operation that is not carried out yet."""
-    text = f"{operation.name} is not available in this version of Cachekeep.{_INSTEAD.get(operation.name, '')}"
+    text = f"{operation.name} is not available in this version of Cachekeep."
     for code in ("InvalidParameterCombination", "InvalidParameterValue"):
         if code in operation.faults:
             return Fault(code, text)

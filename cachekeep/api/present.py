@@ -10,16 +10,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cachekeep.api.context import Call
-from cachekeep.domain.cache_cluster import CacheCluster, CacheNode, NodeStatus, Pending, Status, Upkeep
+from cachekeep.domain.cache_cluster import CacheCluster, CacheNode, NodeStatus, Status, Upkeep
 from cachekeep.domain.nodes import Address
 from cachekeep.domain.parameters import Family, NodeType, ParameterGroup
-from cachekeep.domain.replication_group import ReplicationGroup
 from cachekeep.domain.subnet_group import SubnetGroup
 from cachekeep.plan.parameters import node_type_value
 from cachekeep.plan.placement import zones_of
 
 Shape = dict[str, Any]
-NODE_GROUP = "0001"
 # The network that the one subnet of this machine is shown to be in.
 VPC_ID = "vpc-cachekeep"
 
@@ -30,75 +28,6 @@ def moment(at: float) -> datetime:
 
 def endpoint(address: Address) -> Shape:
     return {"Address": address.host, "Port": address.port}
-
-
-def replication_group(call: Call, group: ReplicationGroup, members: Mapping[str, CacheCluster]) -> Shape:
-    """ReplicationGroup. members: by id; those that are missing are left out."""
-    present = [members[m] for m in group.member_ids if m in members]
-    return {
-        "ReplicationGroupId": group.id,
-        "Description": group.description,
-        "Status": group.status.value,
-        "PendingModifiedValues": _group_pending(group.pending),
-        "MemberClusters": [m.id for m in present],
-        "NodeGroups": [_node_group(group, present)],
-        "AutomaticFailover": "enabled" if group.automatic_failover else "disabled",
-        "MultiAZ": "enabled" if group.multi_az else "disabled",
-        "SnapshotRetentionLimit": 0,
-        "SnapshotWindow": group.upkeep.snapshot_window,
-        "ClusterEnabled": False,
-        "ClusterMode": "disabled",
-        "CacheNodeType": group.node_type,
-        "AuthTokenEnabled": False,
-        "TransitEncryptionEnabled": False,
-        "AtRestEncryptionEnabled": False,
-        "ARN": call.arn("replicationgroup", group.id),
-        "UserGroupIds": [],
-        "LogDeliveryConfigurations": [],
-        "ReplicationGroupCreateTime": moment(group.created_at),
-        "DataTiering": "disabled",
-        "AutoMinorVersionUpgrade": group.upkeep.auto_minor_version_upgrade,
-        "NetworkType": "ipv4",
-        "IpDiscovery": "ipv4",
-        "Engine": group.engine.value,
-    }
-
-
-def _group_pending(pending: Pending) -> Shape:
-    """A pending node type shows on the members only: the group's shape has no place for it."""
-    if pending.automatic_failover is None:
-        return {}
-    return {"AutomaticFailoverStatus": "enabled" if pending.automatic_failover else "disabled"}
-
-
-def _node_group(group: ReplicationGroup, members: list[CacheCluster]) -> Shape:
-    """Endpoints appear once there is something behind them."""
-    shape: Shape = {"NodeGroupId": NODE_GROUP, "Status": _node_group_status(group)}
-    if group.status in (Status.CREATING, Status.CREATE_FAILED):
-        return {**shape, "NodeGroupMembers": []}
-    primary = next((m for m in members if m.id == group.primary_id), None)
-    replica = next((m for m in members if m.id != group.primary_id), primary)
-    writes = group.primary_endpoint or (primary and primary.nodes[0].address)
-    reads = group.reader_endpoint or (replica and replica.nodes[0].address)
-    if writes and reads:
-        shape |= {"PrimaryEndpoint": endpoint(writes), "ReaderEndpoint": endpoint(reads)}
-    shape["NodeGroupMembers"] = [
-        {
-            "CacheClusterId": member.id,
-            "CacheNodeId": node.node_id,
-            "ReadEndpoint": endpoint(node.address),
-            "PreferredAvailabilityZone": node.zone,
-            "CurrentRole": "primary" if member.id == group.primary_id else "replica",
-        }
-        for member in members
-        for node in member.nodes
-        if member.status is not Status.CREATING
-    ]
-    return shape
-
-
-def _node_group_status(group: ReplicationGroup) -> str:
-    return "creating" if group.status is Status.CREATE_FAILED else group.status.value
 
 
 def cache_cluster(call: Call, cluster: CacheCluster, *, nodes: bool) -> Shape:
@@ -150,8 +79,13 @@ def _cache_node(cluster: CacheCluster, node: CacheNode) -> Shape:
         "CustomerAvailabilityZone": node.zone,
     }
     if cluster.status not in (Status.CREATING, Status.CREATE_FAILED):
-        shape["Endpoint"] = endpoint(node.address)
+        shape["Endpoint"] = endpoint(told_address(node))
     return shape
+
+
+def told_address(node: CacheNode) -> Address:
+    """The address that users are told: it stays when an upgrade puts another instance in the node's place."""
+    return node.published or node.address
 
 
 def _cluster_pending(cluster: CacheCluster) -> Shape:
@@ -159,6 +93,9 @@ def _cluster_pending(cluster: CacheCluster) -> Shape:
     shape: Shape = {}
     if pending.node_type is not None:
         shape["CacheNodeType"] = pending.node_type
+    coming = cluster.spare.version if cluster.spare is not None and not cluster.spare.former else pending.version
+    if coming is not None:
+        shape["EngineVersion"] = str(coming)
     if pending.nodes_to_add or pending.node_ids_to_remove:
         shape["NumCacheNodes"] = len(cluster.nodes) + len(pending.nodes_to_add) - len(pending.node_ids_to_remove)
     if pending.node_ids_to_remove:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from typing import Any
@@ -15,9 +16,10 @@ from urllib.parse import urlencode, urlsplit
 from cachekeep.cli.refusal import Refused
 from cachekeep.credentials import AccessKey
 
-STATUS_SERVICE = "cachekeep"
+OWN_SERVICE = "cachekeep"
 API_VERSION = "2015-02-02"
 TIMEOUT_S = 10.0
+REHEARSE = {"x-cachekeep-rehearse": "true"}
 _FORM = "application/x-www-form-urlencoded; charset=utf-8"
 
 
@@ -40,31 +42,56 @@ class Client:
 
     def status(self) -> dict[str, Any]:
         """What the status page says (see cachekeep.status). Raises Refused."""
-        status, body = self._signed("GET", "/_cachekeep/status", b"", STATUS_SERVICE)
-        try:
-            page = json.loads(body)
-        except ValueError:
-            page = None
-        if not isinstance(page, dict):
-            raise Refused(f"{self.url} does not answer as Cachekeep does (HTTP {status}); is another program there?", 1)
-        if status != 200:
-            raise Refused(f"{self.url} refused to tell its status: {page.get('code')}: {page.get('message')}", 1)
-        return page
+        return self._page("/_cachekeep/status", "tell its status")
+
+    def journal(self, name: str, *, since: float, limit: int) -> dict[str, Any]:
+        """`resource`, whose journal it is, and `notes` with `at` and `sentence`, oldest first. Raises Refused."""
+        asked = urlencode({"name": name, "region": self.region, "since": repr(since), "limit": str(limit)})
+        return self._page(f"/_cachekeep/journal?{asked}", f"tell the journal of {name}")
 
     def create(self, **parameters: str) -> None:
         """CreateReplicationGroup. Raises Refused with the service's own words."""
-        fields = {"Action": "CreateReplicationGroup", "Version": API_VERSION, **parameters}
-        status, body = self._signed("POST", "/", urlencode(fields).encode(), "elasticache")
-        if status != 200:
-            raise Refused(f"the service refused to create {parameters['ReplicationGroupId']}: {_fault(body)}", 1)
+        self.request("CreateReplicationGroup", parameters)
 
-    def _signed(self, method: str, path: str, body: bytes, service: str) -> tuple[int, bytes]:
+    def request(self, operation: str, fields: Mapping[str, str]) -> None:
+        """Have an operation carried out. fields: of the Query protocol. Raises Refused with the service's own words."""
+        status, body = self._signed("POST", "/", _form(operation, fields), "elasticache")
+        if status != 200:
+            raise Refused(f"the service refused {operation}: {_fault(body)}", 1)
+
+    def rehearse(self, operation: str, fields: Mapping[str, str]) -> dict[str, Any]:
+        """What the operation would do (see cachekeep.plan.preview). Nothing is done. Raises Refused.
+
+        Signed for our own service: one that knows no rehearsals refuses that, instead of carrying it out.
+        """
+        status, body = self._signed("POST", "/", _form(operation, fields), OWN_SERVICE, REHEARSE)
+        page = _json(body)
+        if status == 200 and page is not None:
+            return page
+        fault = _fault(body)
+        if "SignatureDoesNotMatch: Credential should be scoped" in fault:
+            raise Refused("the service that runs is older and cannot plan: `cachekeep down`, then `cachekeep up`", 1)
+        raise Refused(f"the service would refuse {operation}: {fault}", 1)
+
+    def _page(self, path: str, what: str) -> dict[str, Any]:
+        status, body = self._signed("GET", path, b"", OWN_SERVICE)
+        page = _json(body)
+        if page is None:
+            raise Refused(f"{self.url} does not answer as Cachekeep does (HTTP {status}); is another program there?", 1)
+        if status != 200:
+            raise Refused(f"{self.url} refused to {what}: {page.get('code')}: {page.get('message')}", 1)
+        return page
+
+    def _signed(
+        self, method: str, path: str, body: bytes, service: str, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, bytes]:
         # Imported late: it takes longer than the rest of the command.
         from botocore.auth import SigV4Auth
         from botocore.awsrequest import AWSRequest
         from botocore.credentials import Credentials
 
-        request = AWSRequest(method, self.url + path, {"Content-Type": _FORM} if body else {}, body)
+        given = {**({"Content-Type": _FORM} if body else {}), **(headers or {})}
+        request = AWSRequest(method, self.url + path, given, body)
         SigV4Auth(Credentials(self.key.id, self.key.secret), service, self.region).add_auth(request)
         try:
             return _exchange(method, self.url + path, dict(request.headers.items()), body, TIMEOUT_S)
@@ -76,11 +103,25 @@ def _exchange(method: str, url: str, headers: dict[str, str], body: bytes, timeo
     parts = urlsplit(url)
     connection = HTTPConnection(parts.hostname or "", parts.port or 80, timeout=timeout_s)
     try:
-        connection.request(method, parts.path, body or None, headers)
+        target = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        connection.request(method, target, body or None, headers)
         answer = connection.getresponse()
         return answer.status, answer.read()
     finally:
         connection.close()
+
+
+def _form(operation: str, fields: Mapping[str, str]) -> bytes:
+    return urlencode({"Action": operation, "Version": API_VERSION, **fields}).encode()
+
+
+def _json(body: bytes) -> dict[str, Any] | None:
+    """None for anything but a JSON object."""
+    try:
+        page = json.loads(body)
+    except ValueError:
+        return None
+    return page if isinstance(page, dict) else None
 
 
 def _fault(body: bytes) -> str:

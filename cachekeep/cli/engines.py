@@ -73,9 +73,10 @@ async def facts_of(admin: Admin, node: RunningNode, loading_deadline_s: float = 
 
 
 def primaries_of_record(state_dir: Path) -> Mapping[NodeKey, NodeKey]:
-    """For every member of a replication group, the member that the next start takes for the primary.
+    """For every node of a replication group, the node of its shard that the next start takes for the primary.
 
-    Nothing for clusters of their own, and nothing at all when there is no store or it cannot be read.
+    Second instances of an upgrade count to their member's shard. Nothing for clusters of their own, and nothing at
+    all when there is no store or it cannot be read.
     """
     path = state_dir / STORE_FILE
     if not path.exists():
@@ -96,9 +97,14 @@ def primaries_of_record(state_dir: Path) -> Mapping[NodeKey, NodeKey]:
             store.close()
     except (WorldError, sqlite3.Error, msgspec.MsgspecError, OSError):
         return {}
+    by_name = {(c.region, c.id): c for c in clusters}
     found = {}
     for cluster in clusters:
         group = groups.get((cluster.region, cluster.replication_group_id or ""))
-        if group is not None:
-            found[NodeKey(cluster.region, cluster.id)] = NodeKey(group.region, group.primary_id)
+        shard = group.shard_of(cluster.id) if group is not None else None
+        primary = by_name.get((cluster.region, shard.primary_id)) if shard is not None else None
+        if primary is None:
+            continue
+        for node in (*cluster.nodes, *([cluster.spare.node] if cluster.spare is not None else [])):
+            found[cluster.key(node)] = primary.key(primary.nodes[0])
     return found

@@ -14,6 +14,10 @@ from cachekeep.cli.backup.app import app as backup
 from cachekeep.cli.doctor import doctor
 from cachekeep.cli.down import down
 from cachekeep.cli.env import env
+from cachekeep.cli.groups import app as groups
+from cachekeep.cli.journal import journal
+from cachekeep.cli.plan import CONTEXT as PLAN_CONTEXT
+from cachekeep.cli.plan import plan
 from cachekeep.cli.refusal import MISUSE, Refused
 from cachekeep.cli.status import status
 from cachekeep.cli.up import up
@@ -25,6 +29,8 @@ _EXAMPLES = """[bold]Examples[/bold]
   cachekeep up --demo           [dim]# start, with a Valkey primary and a replica[/dim]
   eval "$(cachekeep env)"       [dim]# point boto3, aws, Terraform at it[/dim]
   cachekeep status              [dim]# what runs where, with how much memory[/dim]
+  cachekeep groups modify demo --replicas 2 --dry-run   [dim]# what would happen[/dim]
+  cachekeep journal demo        [dim]# what was decided, when and why[/dim]
   cachekeep down                [dim]# stop all; the next up brings the keys back[/dim]
 
 [bold]Settings[/bold] are options, environment variables, or TOML, in that order:
@@ -66,6 +72,9 @@ def serve(
     overcommit: options.Overcommit = None,
     redis_stand_in: options.RedisStandIn = None,
     log_level: options.LogLevel = None,
+    hang_timeout: options.HangTimeout = None,
+    rollback_hours: options.RollbackHours = None,
+    sync_timeout: options.SyncTimeout = None,
 ) -> None:
     """Run the service in the foreground, for systemd and the like; log on stderr.
 
@@ -79,6 +88,9 @@ def serve(
         overcommit=overcommit,
         redis_stand_in=redis_stand_in,
         log_level=log_level,
+        hang_timeout=hang_timeout,
+        rollback_hours=rollback_hours,
+        sync_timeout=sync_timeout,
     )
     # Imported late: the other commands answer in half the time without it.
     from cachekeep import app as service
@@ -89,7 +101,7 @@ def serve(
         raise Refused(str(error)) from error
 
 
-RUN, LOOK = "Run", "Look and use"
+RUN, LOOK, CHANGE = "Run", "Look and use", "Change"
 app.command(rich_help_panel=RUN, short_help="Start the service in the background; --demo makes a group to try.")(up)
 app.command(rich_help_panel=RUN, short_help="Stop service and engines; the data stays.")(down)
 app.command(rich_help_panel=RUN, short_help="Run the service in the foreground.")(serve)
@@ -97,6 +109,13 @@ app.add_typer(
     backup, name="backup", rich_help_panel="Keep", help="Back up, verify and restore any Redis-compatible endpoint."
 )
 app.command(rich_help_panel=LOOK, short_help="Show service, groups, nodes, roles, memory, endpoints.")(status)
+app.add_typer(groups, name="groups", rich_help_panel=CHANGE, short_help="List, change and fail over groups.")
+app.command(
+    rich_help_panel=CHANGE,
+    context_settings=PLAN_CONTEXT,
+    short_help="Tell what a request would do, without doing it.",
+)(plan)
+app.command(rich_help_panel=LOOK, short_help="Tell what was decided about a group, when and why.")(journal)
 app.command(rich_help_panel=LOOK, short_help="Print the export lines for AWS clients.")(env)
 app.command(rich_help_panel=LOOK, short_help="Check engines, addresses, ports, disk and limits.")(doctor)
 

@@ -39,7 +39,7 @@ Region = Annotated[
     typer.Option(
         "--region",
         metavar="NAME",
-        help=_help("region", "Region of `env` and of the demo; us-east-1."),
+        help=_help("region", "The region to work in; us-east-1."),
         rich_help_panel=SETTINGS,
     ),
 ]
@@ -84,6 +84,33 @@ LogLevel = Annotated[
         "--log-level",
         metavar="LEVEL",
         help=_help("log_level", "debug, info, warning or error; info."),
+        rich_help_panel=SETTINGS,
+    ),
+]
+HangTimeout = Annotated[
+    str | None,
+    typer.Option(
+        "--hang-timeout",
+        metavar="SECONDS",
+        help=_help("hang_timeout", "An engine that does not answer for so long counts as hung and is replaced; 5."),
+        rich_help_panel=SETTINGS,
+    ),
+]
+RollbackHours = Annotated[
+    str | None,
+    typer.Option(
+        "--rollback-hours",
+        metavar="HOURS",
+        help=_help("rollback_hours", "How long the engines of before an upgrade are kept for a rollback; 1."),
+        rich_help_panel=SETTINGS,
+    ),
+]
+SyncTimeout = Annotated[
+    str | None,
+    typer.Option(
+        "--sync-timeout",
+        metavar="SECONDS",
+        help=_help("sync_timeout", "A new engine that is not in sync after so long ends its upgrade; 600."),
         rich_help_panel=SETTINGS,
     ),
 ]

@@ -18,11 +18,10 @@ from cachekeep.cli.console import console, in_short
 from cachekeep.cli.engines import NODES_FOLDER, RunningNode, facts_of, running_nodes
 from cachekeep.cli.refusal import SERVICE_DOWN, Refused
 from cachekeep.cli.service import find_service
+from cachekeep.cli.words import STATUS_COLOURS, extras
 from cachekeep.domain.nodes import NodeFacts, ProgramKind
 from cachekeep.engine.admin import Admin
 from cachekeep.host.local import LocalHost
-
-_COLOURS = {"available": "green", "create-failed": "red"}
 
 
 def status(state_dir: options.StateDir = None, as_json: options.Json = False) -> None:
@@ -62,7 +61,7 @@ def _show_resource(out: Console, kind: str, resource: dict[str, Any]) -> None:
     engine = f"{resource['engine']} {resource['version']}"
     if resource["runs"]:
         engine += f" [yellow](runs {resource['runs']})[/yellow]"
-    colour = _COLOURS.get(resource["status"], "yellow")
+    colour = STATUS_COLOURS.get(resource["status"], "yellow")
     out.print(
         f"[bold]{resource['id']}[/bold]  [{colour}]{resource['status']}[/{colour}]  {engine}  "
         f"[dim]{kind} in {resource['region']}[/dim]",
@@ -75,10 +74,28 @@ def _show_resource(out: Console, kind: str, resource: dict[str, Any]) -> None:
     ]
     if endpoints:
         out.print(f"  {'   '.join(endpoints)}", soft_wrap=True)
+    if kind == "group":
+        for text in extras(resource):
+            out.print(f"  [yellow]{text}[/yellow]", soft_wrap=True)
+        for shard in resource["shards"]:
+            out.print(f"  {_shard(shard)}", soft_wrap=True)
+    if resource["waits_for_window"]:
+        out.print(f"  [yellow]changes wait for the window {resource['waits_for_window']}[/yellow]", soft_wrap=True)
     table = _table()
     for node in resource["nodes"]:
         _add(table, node["id"] if node["node_id"] == "0001" else node["node_id"], _role(node), node)
     out.print(table)
+
+
+def _shard(shard: dict[str, Any]) -> str:
+    """`shard 0001  slots 0-5460 (5461)  primary demo-0001-001`, and what is not as it should be."""
+    text = f"shard [bold]{shard['id']}[/bold]  "
+    text += f"slots {shard['slots']} ({shard['slot_count']})" if shard["slots"] else "no slots"
+    text += f"  primary {shard['primary']}"
+    owned = shard["owned"]
+    if owned is not None and owned != shard["slot_count"]:
+        text += f"  [yellow]owns {owned} now[/yellow]"
+    return text + ("  [yellow]leaving[/yellow]" if shard["leaving"] else "")
 
 
 def _table() -> Table:
@@ -106,7 +123,7 @@ def _add(table: Table, name: str, role: str, node: dict[str, Any]) -> None:
 
 def _role(node: dict[str, Any]) -> str:
     """The role, and whatever is not as it should be."""
-    words = [node["role"] or "node"]
+    words = [" ".join(filter(None, (node["spare"], node["role"] or "node")))]
     if node["role"] == "replica" and not node["in_sync"]:
         words.append("not in sync")
     if node["status"] != "available":

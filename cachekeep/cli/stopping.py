@@ -1,8 +1,10 @@
 """Stopping every engine so that the next start finds the data. Called by down; the service does not run meanwhile.
 
-The next start loads what the primary of record saved in an orderly stop, and fills replicas from it (plan.shard).
-So: the primary of record saves; replicas just end, before it, so that it need not wait for them to catch up. An
-engine that alone holds data which the next start would not load is left running.
+The next start loads what each shard's primary of record saved in an orderly stop, and fills replicas from it
+(plan.shard). So: the primaries of record save; replicas and the second instances of an upgrade just end, before them,
+so that nobody waits for them to catch up and, in cluster mode, nobody is voted into a place that only looks empty. An
+engine that alone holds data which the next start would not load is left running. In cluster mode what a primary knows
+of its cluster stays in its folder, so that it comes back as the owner of its slots.
 """
 
 from __future__ import annotations

@@ -34,6 +34,9 @@ def up(
     overcommit: options.Overcommit = None,
     redis_stand_in: options.RedisStandIn = None,
     log_level: options.LogLevel = None,
+    hang_timeout: options.HangTimeout = None,
+    rollback_hours: options.RollbackHours = None,
+    sync_timeout: options.SyncTimeout = None,
 ) -> None:
     """Start the service in the background and wait until it answers.
 
@@ -49,6 +52,9 @@ def up(
         overcommit=overcommit,
         redis_stand_in=redis_stand_in,
         log_level=log_level,
+        hang_timeout=hang_timeout,
+        rollback_hours=rollback_hours,
+        sync_timeout=sync_timeout,
     )
     out = console()
     running = find_service(settings.state_dir)

@@ -17,10 +17,24 @@ def parse_info(text: str) -> dict[str, str]:
     return {pair[0]: pair[1] for line in text.splitlines() if len(pair := line.split(":", 1)) == 2}
 
 
+def databases_used(info: Mapping[str, str]) -> tuple[int, ...]:
+    """Return the numbers of the databases that hold keys, in order."""
+    return tuple(sorted(int(name[2:]) for name, value in info.items() if _keys_in(name, value)))
+
+
+def replicas_waiting(info: Mapping[str, str]) -> int:
+    """Count the lines `slave0:ip=127.0.0.2,port=6379,state=wait_bgsave,offset=0,lag=0` of replicas not online yet."""
+    lines = (value for name, value in info.items() if name[:5] == "slave" and name[5:].isdecimal())
+    return sum(",state=" in line and ",state=online" not in line for line in lines)
+
+
 def count_keys(info: Mapping[str, str]) -> int:
     """Return the number of keys in all databases, from the lines `db0:keys=7,expires=0,avg_ttl=0`."""
-    total = 0
-    for name, value in info.items():
-        if name[:2] == "db" and name[2:].isdecimal() and value.startswith("keys="):
-            total += int(value[len("keys=") :].split(",", 1)[0])
-    return total
+    return sum(_keys_in(name, value) for name, value in info.items())
+
+
+def _keys_in(name: str, value: str) -> int:
+    """The keys that a line of the section Keyspace tells of; 0 for any other line."""
+    if name[:2] == "db" and name[2:].isdecimal() and value.startswith("keys="):
+        return int(value[len("keys=") :].split(",", 1)[0])
+    return 0

@@ -6,6 +6,7 @@ A step that fails is no disaster: the next look shows what is there, and the pla
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -14,7 +15,27 @@ from cachekeep.control.attempts import Attempts
 from cachekeep.domain.engine import EngineInstall
 from cachekeep.domain.nodes import NodeKey, NodeSpec, ProgramKind
 from cachekeep.domain.ports import EngineAdmin, EngineCatalogue, Host, WorldError
-from cachekeep.domain.steps import Advertise, Bind, Configure, Follow, Promote, Remove, Start, Step, Stop
+from cachekeep.domain.steps import (
+    AddSlots,
+    Advertise,
+    Bind,
+    CancelMigrations,
+    ClusterSwitchOver,
+    Configure,
+    Follow,
+    Forget,
+    Meet,
+    MigrateSlots,
+    MoveSlots,
+    Promote,
+    Remove,
+    Replicate,
+    Start,
+    Step,
+    Stop,
+    SwitchOver,
+    TakeOver,
+)
 
 log = structlog.get_logger()
 
@@ -31,22 +52,41 @@ class Failure:
 
 
 class Actor:
-    """Carries out steps."""
+    """Carries out steps. wake: called with a node's key when something that went on in the background has ended."""
 
-    def __init__(self, host: Host, admin: EngineAdmin, catalogue: EngineCatalogue, attempts: Attempts) -> None:
+    def __init__(
+        self,
+        host: Host,
+        admin: EngineAdmin,
+        catalogue: EngineCatalogue,
+        attempts: Attempts,
+        wake: Callable[[NodeKey], None],
+    ) -> None:
         self._host = host
         self._admin = admin
         self._catalogue = catalogue
         self._attempts = attempts
+        self._wake = wake
+        # Moving slots takes about a second: a death meanwhile must not have to wait for it.
+        self._moving: dict[NodeKey, asyncio.Task[None]] = {}
+        self._moves_failed: list[Failure] = []
+
+    async def close(self) -> None:
+        """Break off what goes on in the background; it is taken up where it was left."""
+        moving = list(self._moving.values())
+        for task in moving:
+            task.cancel()
+        await asyncio.gather(*moving, return_exceptions=True)
 
     async def run(self, stages: tuple[tuple[Step, ...], ...]) -> list[Failure]:
         """What did not go through. Stops after the first stage in which something did not."""
+        late, self._moves_failed = self._moves_failed, []
         for stage in stages:
             results = await asyncio.gather(*(self._try(step) for step in stage))
             failures = [failure for failure in results if failure is not None]
             if failures:
-                return failures
-        return []
+                return late + failures
+        return late
 
     async def _try(self, step: Step) -> Failure | None:
         key = step.spec.key if isinstance(step, Start) else step.key
@@ -57,6 +97,8 @@ class Actor:
             log.warning("step failed", step=type(step).__name__, node=str(key), reason=str(error))
             if isinstance(step, Start):
                 self._attempts.failed(key, (str(error),))
+            elif isinstance(step, (SwitchOver, ClusterSwitchOver)):
+                self._attempts.switched(_successor(step), done=False)
             return Failure(step, key, str(error))
         log.info("step", step=type(step).__name__, node=str(key))
         return None
@@ -80,6 +122,55 @@ class Actor:
                 await self._admin.configure(address, values)
             case Advertise(key, members, version):
                 self._host.advertise(key, version, members)
+            case SwitchOver(_, address, _, successor, binds, successor_binds, given_up):
+                await self._admin.switch_over(address, successor, binds, successor_binds, given_up)
+                self._attempts.switched(_successor(step), done=True)
+            case ClusterSwitchOver(_, address):
+                await self._admin.cluster_switch_over(address)
+                self._attempts.switched(_successor(step), done=True)
+            case _:
+                await self._do_in_cluster(step)
+
+    async def _do_in_cluster(self, step: Step) -> None:
+        match step:
+            case Meet(_, address, peer):
+                await self._admin.meet(address, peer)
+            case Forget(_, address, node_id):
+                await self._admin.forget_node(address, node_id)
+            case AddSlots(_, address, slots, epoch):
+                await self._admin.add_slots(address, slots, epoch)
+            case Replicate(_, address, primary_id):
+                await self._admin.replicate(address, primary_id)
+            case TakeOver(_, address, vote):
+                await self._admin.take_over(address, vote=vote)
+            case MigrateSlots(_, address, slots, target_id):
+                await self._admin.migrate_slots(address, slots, target_id)
+            case CancelMigrations(_, address):
+                await self._admin.cancel_migrations(address)
+            case MoveSlots():
+                self._move(step)
+            case _:
+                raise TypeError(f"not a step: {step!r}")
+
+    def _move(self, step: MoveSlots) -> None:
+        """In the background, once at a time for each source; the planner asks again when it has ended."""
+        if step.key not in self._moving:
+            task = asyncio.create_task(self._move_slots(step), name=f"slots of {step.key}")
+            self._moving[step.key] = task
+            task.add_done_callback(lambda _: self._moved(step.key))
+
+    async def _move_slots(self, step: MoveSlots) -> None:
+        try:
+            await self._admin.move_slots(
+                step.address, step.slots, step.source_id, step.target, step.target_id, step.others
+            )
+        except WorldError as error:
+            log.warning("slots could not be moved", node=str(step.key), reason=str(error))
+            self._moves_failed.append(Failure(step, step.key, str(error)))
+
+    def _moved(self, key: NodeKey) -> None:
+        self._moving.pop(key, None)
+        self._wake(key)
 
     async def _start(self, step: Start) -> None:
         spec = step.spec
@@ -105,5 +196,9 @@ class Actor:
             self._host.mark_saved(step.key, True)
             await self._admin.shutdown_saving(step.address)
         self._attempts.forget(step.key)
-        await self._host.stop(step.key, grace_s=GRACE_S)
+        await self._host.stop(step.key, grace_s=0.0 if step.fence else GRACE_S)
         await self._admin.forget(step.address)
+
+
+def _successor(step: SwitchOver | ClusterSwitchOver) -> NodeKey:
+    return step.successor if isinstance(step, SwitchOver) else step.key

@@ -10,6 +10,7 @@ from cachekeep.domain.nodes import NodeKey, Process
 
 FIRST_HOLD_S = 0.1
 LONGEST_HOLD_S = 30.0
+FIRST_SWITCH_HOLD_S = 0.25
 # A process that answered and lived so long has proved itself: its end begins a new count.
 STABLE_S = 10.0
 
@@ -30,6 +31,19 @@ class Attempts:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._by_node: dict[NodeKey, _Tries] = {}
+        self._switches: dict[NodeKey, tuple[int, float]] = {}
+
+    def switched(self, successor: NodeKey, *, done: bool) -> None:
+        """A role was to be handed to this node. After a failure it rests for a while, longer each time."""
+        if done:
+            self._switches.pop(successor, None)
+            return
+        failures = self._switches.get(successor, (0, 0.0))[0] + 1
+        hold = min(FIRST_SWITCH_HOLD_S * 2 ** min(failures - 1, 16), LONGEST_HOLD_S)
+        self._switches[successor] = failures, self._clock() + hold
+
+    def switch_hold_s(self, successor: NodeKey) -> float:
+        return max(0.0, self._switches.get(successor, (0, 0.0))[1] - self._clock())
 
     def started(self, key: NodeKey, process: Process) -> None:
         tries = self._by_node.setdefault(key, _Tries())
@@ -78,3 +92,4 @@ class Attempts:
     def forget(self, key: NodeKey) -> None:
         """Begin anew: the process was ended on purpose."""
         self._by_node.pop(key, None)
+        self._switches.pop(key, None)

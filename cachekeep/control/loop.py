@@ -12,22 +12,22 @@ from dataclasses import dataclass
 
 import structlog
 
-from cachekeep.control.act import Actor, Failure
+from cachekeep.control.act import Actor
 from cachekeep.control.attempts import Attempts
+from cachekeep.control.heartbeat import Heartbeat
+from cachekeep.control.journal import Journal
 from cachekeep.control.observe import Observer
 from cachekeep.control.unit import Unit, load_unit, unit_of
 from cachekeep.domain.cache_cluster import CacheCluster
-from cachekeep.domain.events import Event, SourceType
 from cachekeep.domain.nodes import NodeKey, NodeSpec, ObservedNode
 from cachekeep.domain.parameters import ParameterGroup
 from cachekeep.domain.ports import Clock, Conflict, EngineAdmin, EngineCatalogue, Host, Resource, Store, WorldError
 from cachekeep.domain.replication_group import ReplicationGroup
-from cachekeep.domain.steps import Configure
 from cachekeep.plan.cache_cluster import plan_cluster
-from cachekeep.plan.decision import Decision, Look
+from cachekeep.plan.decision import Decision, Limits, Look
 from cachekeep.plan.memcached import plan_memcached
 from cachekeep.plan.replication_group import plan_group
-from cachekeep.plan.specs import Abilities, Catalog, node_specs
+from cachekeep.plan.specs import Abilities, Catalog, families_by_node, node_specs, parameter_group_names
 
 log = structlog.get_logger()
 
@@ -53,19 +53,28 @@ class World:
 class Control:
     """Keeps every resource of the store as it is wanted, for as long as `run` runs."""
 
-    def __init__(self, world: World, catalog: Catalog, abilities: Abilities) -> None:
+    def __init__(
+        self,
+        world: World,
+        catalog: Catalog,
+        abilities: Abilities,
+        limits: Limits | None = None,
+        seen: dict[NodeKey, ObservedNode] | None = None,
+    ) -> None:
+        """seen: where the last look at every node is kept, for whoever shows or judges it."""
         self._world = world
         self._catalog = catalog
         self._abilities = abilities
+        self._limits = limits or Limits()
         self._attempts = Attempts()
-        self._observer = Observer(world.host, world.admin, self._attempts, self._node_died)
-        self._actor = Actor(world.host, world.admin, world.catalogue, self._attempts)
+        self._heartbeat = Heartbeat(world.admin, self._limits.hang_s, self._wake_node)
+        self._observer = Observer(world.host, world.admin, self._attempts, self._heartbeat, self._node_died)
+        self._actor = Actor(world.host, world.admin, world.catalogue, self._attempts, self._wake_node)
+        self._journal = Journal(world.store, world.clock)
         self._wakes: dict[Unit, asyncio.Event] = {}
         self._new_units: asyncio.Queue[Unit] = asyncio.Queue()
         self._specs: dict[Unit, tuple[object, dict[NodeKey, NodeSpec]]] = {}
-        self._told: set[tuple[NodeKey, str]] = set()
-        self.seen: dict[NodeKey, ObservedNode] = {}
-        """The last look at every node, for status pages."""
+        self.seen = {} if seen is None else seen
 
     async def run(self) -> None:
         """Until cancelled. Engines go on when it ends."""
@@ -76,9 +85,13 @@ class Control:
             self.wake(unit_of(cluster))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._sweep(), name="sweep")
-            while True:
-                unit = await self._new_units.get()
-                tasks.create_task(self._keep(unit), name=str(unit))
+            tasks.create_task(self._heartbeat.run(), name="heartbeat")
+            try:
+                while True:
+                    unit = await self._new_units.get()
+                    tasks.create_task(self._keep(unit), name=str(unit))
+            finally:
+                await self._actor.close()
 
     def wake(self, unit: Unit) -> None:
         """Look at a resource now."""
@@ -93,13 +106,16 @@ class Control:
                 self.wake(unit_of(resource))
             elif isinstance(resource, ParameterGroup):
                 for cluster in self._world.store.all(CacheCluster, resource.region):
-                    if cluster.parameter_group == resource.name:
+                    if resource.name in parameter_group_names([cluster]):
                         self.wake(unit_of(cluster))
 
     def _node_died(self, key: NodeKey) -> None:
+        log.info("process ended", node=str(key))
+        self._wake_node(key)
+
+    def _wake_node(self, key: NodeKey) -> None:
         cluster = self._world.store.get(CacheCluster, key.region, key.cluster_id)
         if cluster is not None:
-            log.info("process ended", node=str(key))
             self.wake(unit_of(cluster))
 
     async def _sweep(self) -> None:
@@ -121,7 +137,7 @@ class Control:
 
     def _is_wanted(self, key: NodeKey) -> bool:
         cluster = self._world.store.get(CacheCluster, key.region, key.cluster_id)
-        return cluster is not None and key in (*(cluster.key(n) for n in cluster.nodes), cluster.discovery_key)
+        return cluster is not None and key in _keys_of(cluster)
 
     async def _keep(self, unit: Unit) -> None:
         wake = self._wakes[unit]
@@ -140,6 +156,7 @@ class Control:
             if decision is None:
                 del self._wakes[unit]
                 self._specs.pop(unit, None)
+                self._journal.forget(unit)
                 return
             acted = bool(decision.steps or decision.puts)
             if decision == previous:
@@ -157,18 +174,19 @@ class Control:
         group, clusters = load_unit(self._world.store, unit)
         if group is None and not clusters:
             return None
-        parameter_groups = {c.parameter_group: self._parameter_group(c) for c in clusters}
-        specs = self._node_specs(unit, clusters, parameter_groups)
+        parameter_groups = {name: self._parameter_group(unit.region, name) for name in parameter_group_names(clusters)}
+        clustered = group is not None and group.clustered
+        specs = self._node_specs(unit, clusters, parameter_groups, clustered=clustered)
         nodes = await self._observer.look(specs)
         self.seen.update(nodes)
         look = Look(
             now=self._world.clock.now(),
             nodes=nodes,
             specs=specs,
-            parameter_families={
-                c.id: self._catalog.families[parameter_groups[c.parameter_group].family] for c in clusters
-            },
+            parameter_families=families_by_node(clusters, parameter_groups, self._catalog),
             hold_s={key: hold for key in specs if (hold := self._attempts.hold_s(key)) > 0},
+            switch_hold_s={key: hold for key in specs if (hold := self._attempts.switch_hold_s(key)) > 0},
+            limits=self._limits,
         )
         decision = self._decide(group, clusters, look)
         try:
@@ -181,17 +199,27 @@ class Control:
         if decision.released:
             self._forget_nodes(clusters)
         failures = await self._actor.run(decision.stages)
-        self._tell(failures)
+        try:
+            self._journal.write(unit, decision, failures)
+        except WorldError as error:
+            # What was done was done: the next round must not wait for a disk.
+            log.warning("the journal could not be written", unit=str(unit), reason=str(error))
         return decision
 
     def _node_specs(
-        self, unit: Unit, clusters: list[CacheCluster], parameter_groups: dict[str, ParameterGroup]
+        self,
+        unit: Unit,
+        clusters: list[CacheCluster],
+        parameter_groups: dict[str, ParameterGroup],
+        *,
+        clustered: bool,
     ) -> dict[NodeKey, NodeSpec]:
         """Those of the last round while nothing that they are made from has changed: they cost more than a look."""
-        made_from = (clusters, parameter_groups)
+        made_from = (clusters, parameter_groups, clustered)
         known = self._specs.get(unit)
         if known is None or known[0] != made_from:
-            known = made_from, node_specs(clusters, parameter_groups, self._catalog, self._abilities)
+            specs = node_specs(clusters, parameter_groups, self._catalog, self._abilities, clustered=clustered)
+            known = made_from, specs
             self._specs[unit] = known
         return known[1]
 
@@ -201,9 +229,9 @@ class Control:
         cluster = clusters[0]
         return plan_cluster(cluster, look) if cluster.engine.speaks_resp else plan_memcached(cluster, look)
 
-    def _parameter_group(self, cluster: CacheCluster) -> ParameterGroup:
-        stored = self._world.store.get(ParameterGroup, cluster.region, cluster.parameter_group)
-        return stored or self._catalog.default_groups[cluster.parameter_group]
+    def _parameter_group(self, region: str, name: str) -> ParameterGroup:
+        stored = self._world.store.get(ParameterGroup, region, name)
+        return stored or self._catalog.default_groups[name]
 
     def _commit(self, group: ReplicationGroup | None, clusters: list[CacheCluster], decision: Decision) -> bool:
         """False when somebody changed the resource since it was read; nothing is stored then."""
@@ -219,22 +247,19 @@ class Control:
                 for cluster in decision.drops:
                     work.replace(cluster, cluster)
                     work.delete(cluster)
-                    work.release([n.address for n in cluster.nodes])
-                    if cluster.configuration_endpoint is not None:
-                        work.release([cluster.configuration_endpoint])
+                    work.release(cluster.addresses)
                 if decision.forget and group is not None:
                     work.replace(group, group)
                     work.delete(group)
-                    work.release([e for e in (group.primary_endpoint, group.reader_endpoint) if e is not None])
+                    work.release(group.endpoints)
                 work.release(decision.released)
                 for event in decision.events:
                     work.add_event(event)
         except Conflict:
             return False
         for cluster in decision.drops:
-            for key in (*(cluster.key(n) for n in cluster.nodes), cluster.discovery_key):
-                self.seen.pop(key, None)
-                self._attempts.forget(key)
+            for key in _keys_of(cluster):
+                self._forget_node(key)
         log.info("decided", sentence=decision.sentence, events=[e.message for e in decision.events])
         return True
 
@@ -242,27 +267,20 @@ class Control:
         """Nodes that left their cluster are shown no more."""
         for cluster in clusters:
             kept = self._world.store.get(CacheCluster, cluster.region, cluster.id)
-            here = {kept.key(n) for n in kept.nodes} if kept else set()
-            for key in {cluster.key(n) for n in cluster.nodes} - here:
-                self.seen.pop(key, None)
+            here = set(_keys_of(kept)) if kept else set()
+            for key in set(_keys_of(cluster)) - here:
+                self._forget_node(key)
 
-    def _tell(self, failures: list[Failure]) -> None:
-        """A value that an engine refuses is told to the user, once."""
-        fresh = [f for f in failures if isinstance(f.step, Configure) and (f.key, f.reason) not in self._told]
-        if not fresh:
-            return
-        with self._world.store.transaction() as work:
-            for failure in fresh:
-                self._told.add((failure.key, failure.reason))
-                work.add_event(
-                    Event(
-                        self._world.clock.now(),
-                        failure.key.region,
-                        SourceType.CACHE_CLUSTER,
-                        failure.key.cluster_id,
-                        f"Parameters could not be applied to node {failure.key.node_id}: {failure.reason}",
-                    )
-                )
+    def _forget_node(self, key: NodeKey) -> None:
+        self.seen.pop(key, None)
+        self._attempts.forget(key)
+        self._observer.forget(key)
+
+
+def _keys_of(cluster: CacheCluster) -> tuple[NodeKey, ...]:
+    """Every node that may have a folder and a process for it."""
+    spares = (cluster.spare.node,) if cluster.spare is not None else ()
+    return (*(cluster.key(n) for n in (*cluster.nodes, *spares)), cluster.discovery_key)
 
 
 async def _wait(wake: asyncio.Event, seconds: float) -> None:

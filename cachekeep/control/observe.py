@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from cachekeep.control.attempts import Attempts
+from cachekeep.control.heartbeat import Heartbeat
 from cachekeep.domain.nodes import NodeFacts, NodeKey, NodeSpec, ObservedNode, Process, ProgramKind
 from cachekeep.domain.ports import EngineAdmin, Host, WorldError
 from cachekeep.plan.parameters import managed_names
@@ -23,12 +24,21 @@ class Observer:
     died: called in the event loop with a node's key when a process that was seen ends.
     """
 
-    def __init__(self, host: Host, admin: EngineAdmin, attempts: Attempts, died: Callable[[NodeKey], None]) -> None:
+    def __init__(
+        self,
+        host: Host,
+        admin: EngineAdmin,
+        attempts: Attempts,
+        heartbeat: Heartbeat,
+        died: Callable[[NodeKey], None],
+    ) -> None:
         self._host = host
         self._admin = admin
         self._attempts = attempts
+        self._heartbeat = heartbeat
         self._died = died
         self._watched: dict[NodeKey, Process] = {}
+        self._last: dict[NodeKey, tuple[Process, NodeFacts]] = {}
 
     async def look(self, specs: Mapping[NodeKey, NodeSpec]) -> dict[NodeKey, ObservedNode]:
         """All nodes side by side; takes as long as the slowest, which the adapter's timeout bounds."""
@@ -38,7 +48,7 @@ class Observer:
     async def _look_at(self, spec: NodeSpec) -> ObservedNode:
         key = spec.key
         process = self._host.find(key)
-        self._watch(key, process)
+        self._watch(spec, process)
         facts = None
         listening = False
         if process is None:
@@ -57,10 +67,13 @@ class Observer:
             return await self._look_at(spec)
         if facts is not None or listening:
             self._attempts.answered(key)
+        if facts is not None and process is not None:
+            self._last[key] = process, facts
         saved = self._host.is_saved(key)
         if saved and facts is not None and not facts.loading:
             self._host.mark_saved(key, False)
             saved = False
+        known = self._known(key, process)
         return ObservedNode(
             process=process,
             facts=facts,
@@ -72,12 +85,32 @@ class Observer:
             started_with=self._host.started_with(key) if process is not None else None,
             listening=listening,
             announced=self._host.discovery_members(key) if spec.program is ProgramKind.DISCOVERY else None,
+            silent_s=self._heartbeat.silent_s(key) if facts is None else 0.0,
+            known_offset=known.offset if known is not None else 0,
+            known_binds=known.binds if known is not None else (),
+            kept=self._host.kept(key, spec.config) if process is None and spec.engine.speaks_resp else "",
         )
 
-    def _watch(self, key: NodeKey, process: Process | None) -> None:
+    def _known(self, key: NodeKey, process: Process | None) -> NodeFacts | None:
+        """What this process said last; of a node that is gone, what its last process did."""
+        last = self._last.get(key)
+        return last[1] if last is not None and process in (None, last[0]) else None
+
+    def forget(self, key: NodeKey) -> None:
+        """The node is gone for good."""
+        self._last.pop(key, None)
+        self._watched.pop(key, None)
+        self._heartbeat.forget(key)
+
+    def _watch(self, spec: NodeSpec, process: Process | None) -> None:
+        key = spec.key
         if process is None:
             self._watched.pop(key, None)
-        elif self._watched.get(key) != process:
+            self._heartbeat.forget(key)
+            return
+        if spec.engine.speaks_resp and spec.program is ProgramKind.ENGINE:
+            self._heartbeat.watch(key, spec.address)
+        if self._watched.get(key) != process:
             self._watched[key] = process
             self._host.watch(key, process, lambda: self._died(key))
 

@@ -3,7 +3,8 @@
 Called by the composition root and the API, which hand the values on; the planners never load anything. Every file
 names its source and date. A family file holds only what differs from the family that it inherits: `remove` and
 `rename` come first, then `change` (some fields of a parameter), then `add` (whole parameters). A value that no
-source states is marked `"guess": true`, with `guessed` naming the field.
+source states is marked `"guess": true`, with `guessed` naming the field. `ours` says why a parameter is not as AWS
+has it.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class _FamilyFile(NamedTuple):
     family: Family
     cluster_on_group: bool
     guesses: Mapping[str, str]
+    ours: Mapping[str, str]
     records: Mapping[str, dict[str, Any]]
 
 
@@ -49,6 +51,11 @@ def families() -> Mapping[str, Family]:
 def guesses() -> Mapping[str, Mapping[str, str]]:
     """Family -> parameter -> which of its fields are guesses, for the documentation. Empty families are left out."""
     return {name: entry.guesses for name, entry in _family_files().items() if entry.guesses}
+
+
+def ours() -> Mapping[str, Mapping[str, str]]:
+    """Family -> parameter -> why it is not as AWS has it, for the documentation. Empty families are left out."""
+    return {name: entry.ours for name, entry in _family_files().items() if entry.ours}
 
 
 def default_groups() -> list[DefaultGroup]:
@@ -157,6 +164,7 @@ def build_family(name: str, raw: Mapping[str, Any], inherited: Mapping[str, dict
         Family(name, Engine(raw["engine"]), raw["description"], parameters),
         bool(raw.get("cluster_on_group", False)),
         {key: records[key]["guessed"] for key in ordered if records[key].get("guess")},
+        {key: records[key]["ours"] for key in ordered if "ours" in records[key]},
         records,
     )
 
@@ -165,6 +173,8 @@ def _parameter(name: str, record: Mapping[str, Any], base: EngineVersion) -> Par
     for key in ("default", "description", "type", "allowed"):
         if not isinstance(record[key], str):
             raise TypeError(f"{name}: {key} is not text")
+    if not isinstance(record.get("ours", "-"), str) or not record.get("ours", "-"):
+        raise TypeError(f"{name}: ours is not a reason")
     if record["type"] not in ("integer", "string", "boolean", "float") or not isinstance(record["modifiable"], bool):
         raise ValueError(f"{name}: unknown type or modifiable")
     # AWS shows the first version of the family for all that the family had from its start.

@@ -46,6 +46,8 @@ class CacheNode:
     process: the identity (`pid:start`) of the process last seen, None before the first.
     reboot_from: the process that a reboot was asked for; cleared once another one serves.
     recovering: its process died by itself and is being replaced.
+    instance: names the node's folder where that is not its node_id: an upgrade puts a new instance in its place.
+    published: the address that is told to users where it is not the node's own: that of an earlier instance.
     """
 
     node_id: str
@@ -57,19 +59,42 @@ class CacheNode:
     process: str | None = None
     reboot_from: str | None = None
     recovering: bool = False
+    instance: str = ""
+    published: Address | None = None
+
+
+@dataclass(frozen=True)
+class Spare:
+    """A second instance of a member's node, of another engine version: the coming one during an upgrade, the former
+    one afterwards, which stays in sync for as long as the upgrade can be taken back.
+
+    former: it is the former one. leaving: it is to be stopped and removed.
+    """
+
+    node: CacheNode
+    engine: Engine
+    version: EngineVersion
+    parameter_group: str
+    former: bool = False
+    leaving: bool = False
 
 
 @dataclass(frozen=True)
 class Pending:
     """Modifications that wait for the maintenance window (None or empty: nothing waits).
 
-    nodes_to_add have their addresses already.
+    nodes_to_add have their addresses already, and so has spare, the coming instance of a member to be upgraded.
+    engine, version, parameter_group: to change to, together.
     """
 
     node_type: str | None = None
     nodes_to_add: tuple[CacheNode, ...] = ()
     node_ids_to_remove: tuple[str, ...] = ()
     automatic_failover: bool | None = None
+    engine: Engine | None = None
+    version: EngineVersion | None = None
+    parameter_group: str | None = None
+    spare: Spare | None = None
 
     @property
     def anything(self) -> bool:
@@ -121,9 +146,22 @@ class CacheCluster:
     substitute: Engine | None = None
     """The engine that really runs, where an explicit setting lets it stand in for `engine`."""
     substitute_version: EngineVersion | None = None
+    spare: Spare | None = None
+    restart_for_change: bool = False
+    """A single node, or a member whose cluster mode changes: end the process with its data saved and start it anew."""
 
     def key(self, node: CacheNode) -> NodeKey:
-        return NodeKey(self.region, self.id, node.node_id)
+        return NodeKey(self.region, self.id, node.instance or node.node_id)
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Every address that belongs to it, what waits for a maintenance window included."""
+        spares = [s.node for s in (self.spare, self.pending.spare) if s is not None]
+        nodes = (*self.nodes, *spares, *self.pending.nodes_to_add)
+        own = [address for n in nodes for address in (n.address, n.published) if address is not None]
+        if self.configuration_endpoint is not None:
+            own.append(self.configuration_endpoint)
+        return tuple(dict.fromkeys(own))
 
     @property
     def discovery_key(self) -> NodeKey:

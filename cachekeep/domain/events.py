@@ -1,4 +1,4 @@
-"""Events: what DescribeEvents tells users. Pure."""
+"""Events: what DescribeEvents tells users; notes: what was decided and why, for the journal. Pure."""
 
 from __future__ import annotations
 
@@ -22,3 +22,13 @@ class Event:
     source_type: SourceType
     source_id: str
     message: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """One sentence of the journal of a group or of a cluster of its own. at: seconds since 1970, UTC."""
+
+    at: float
+    region: str
+    resource_id: str
+    sentence: str

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from cachekeep.domain.engine import Engine, EngineVersion
+from cachekeep.domain.slots import Slots
 
 
 @dataclass(frozen=True, order=True)
@@ -89,6 +90,61 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True)
+class Peer:
+    """One line of CLUSTER NODES. primary_id: whom a replica follows. handshake: known by address only, as yet.
+
+    failed: the majority calls it failed (`fail`), or this node suspects it (`fail?`). linked: this node's bus
+    connection to it is up.
+    """
+
+    id: str
+    address: Address | None
+    role: Role
+    primary_id: str | None = None
+    slots: Slots = ()
+    handshake: bool = False
+    failed: bool = False
+    linked: bool = True
+
+
+@dataclass(frozen=True)
+class SlotMigration:
+    """One atomic slot migration of Valkey 9, as its source or its target tells it (CLUSTER GETSLOTMIGRATIONS).
+
+    state: the engine's word; `success`, `failed` and `cancelled` are final.
+    """
+
+    name: str
+    slots: Slots
+    exports: bool
+    target_id: str
+    state: str
+    message: str = ""
+
+    @property
+    def running(self) -> bool:
+        return self.state not in ("success", "failed", "cancelled", "canceled")
+
+
+@dataclass(frozen=True)
+class ClusterFacts:
+    """What a node in cluster mode knows. ok: cluster_state is ok. slots: its own. peers: all others it knows.
+
+    exporting, importing: slots that are being moved key by key, each with the id of the node at the other end.
+    migrations: atomic ones that run, and the last that ended.
+    """
+
+    id: str
+    ok: bool = False
+    epoch: int = 0
+    slots: Slots = ()
+    peers: tuple[Peer, ...] = ()
+    exporting: tuple[tuple[int, str], ...] = ()
+    importing: tuple[tuple[int, str], ...] = ()
+    migrations: tuple[SlotMigration, ...] = ()
+
+
+@dataclass(frozen=True)
 class NodeFacts:
     """What a running engine says of itself (INFO, CONFIG GET, memcached stats).
 
@@ -112,6 +168,14 @@ class NodeFacts:
     keys: int = 0
     clients: int = 0
     config: Mapping[str, str] = field(default_factory=dict)
+    databases_used: tuple[int, ...] = ()
+    """Numbers of the databases that hold keys."""
+    unexpected_errors: int = 0
+    """Commands of the replication stream that this node could not carry out: its data differs from the primary's."""
+    replicas_waiting: int = 0
+    """Replicas that this node knows of and that are not online yet."""
+    cluster: ClusterFacts | None = None
+    """None without cluster mode."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +188,9 @@ class ObservedNode:
     failures: starts in a row that ended before the engine answered; log_tail: the engine's last log lines then.
     started_with: the configuration that the process was started with, None when unknown.
     announced: what a discovery responder tells, version and members. listening: a responder takes connections.
+    silent_s: for how long a living process has not answered, counted only while it was really asked.
+    known_offset, known_binds: the replication offset and the addresses of its last answer, whenever that was.
+    kept: without a process, what persistence left in the folder to be loaded: `aof`, `rdb`, or "" for nothing.
     """
 
     process: Process | None = None
@@ -136,6 +203,10 @@ class ObservedNode:
     started_with: Mapping[str, str] | None = None
     announced: tuple[int, tuple[Address, ...]] | None = None
     listening: bool = False
+    silent_s: float = 0.0
+    known_offset: int = 0
+    known_binds: tuple[str, ...] = ()
+    kept: str = ""
 
     @property
     def serving(self) -> bool:

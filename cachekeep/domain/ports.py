@@ -12,10 +12,11 @@ from typing import Protocol, TypeVar
 
 from cachekeep.domain.cache_cluster import CacheCluster
 from cachekeep.domain.engine import Engine, EngineInstall, EngineVersion
-from cachekeep.domain.events import Event
+from cachekeep.domain.events import Event, Note
 from cachekeep.domain.nodes import Address, NodeFacts, NodeKey, NodeSpec, Process
 from cachekeep.domain.parameters import ParameterGroup
 from cachekeep.domain.replication_group import ReplicationGroup
+from cachekeep.domain.slots import Slots
 from cachekeep.domain.subnet_group import SubnetGroup
 
 
@@ -51,8 +52,9 @@ class Host(Protocol):
         """Write folder and configuration and run the program; returns at once, before it answers.
 
         Does nothing when the node's process already runs. install is None for the discovery responder.
-        keep_data False removes whatever data files an earlier process left. Raises WorldError (disk full,
-        program not executable).
+        keep_data False removes whatever data files an earlier process left, and what it knew of its cluster. True
+        loads what is_saved or kept says is there, whichever of the two persistence settings is on now. Raises
+        WorldError (disk full, program not executable).
         """
         ...
 
@@ -72,6 +74,11 @@ class Host(Protocol):
 
     def is_saved(self, key: NodeKey) -> bool:
         """The folder holds a complete data set of an orderly stop, marked by `mark_saved`."""
+        ...
+
+    def kept(self, key: NodeKey, config: Mapping[str, str]) -> str:
+        """What persistence left in the folder of a node that runs no more, and a node with `config` would load:
+        `aof`, `rdb`, or "" for nothing (also when config has no persistence: then old files are not trusted)."""
         ...
 
     def started_since_saved(self, key: NodeKey) -> bool:
@@ -119,6 +126,15 @@ class EngineAdmin(Protocol):
         """One look. settings: the configuration directives to read back (Valkey and Redis only)."""
         ...
 
+    async def ping(self, address: Address, timeout_s: float) -> None:
+        """Valkey and Redis: returns when the engine answers at all, also that it is loading. Raises WorldError when it
+        does not, or says that a script keeps it busy (`BUSY` stands in the text then)."""
+        ...
+
+    async def interrupt(self, address: Address) -> None:
+        """End a script or function that runs for too long and has not written yet. Raises WorldError when it has."""
+        ...
+
     async def takes_connections(self, address: Address) -> bool:
         """Somebody listens there."""
         ...
@@ -126,6 +142,65 @@ class EngineAdmin(Protocol):
     async def follow(self, address: Address, primary: Address) -> None: ...
 
     async def promote(self, address: Address) -> None: ...
+
+    async def switch_over(
+        self,
+        address: Address,
+        successor: Address,
+        binds: Sequence[str],
+        successor_binds: Sequence[str],
+        given_up: Collection[str],
+    ) -> None:
+        """See steps.SwitchOver. All or nothing as long as both answer: raises WorldError with the roles as they were
+        when the successor does not catch up or refuses; then writes go on at the old one. At every moment at most one
+        of the two takes writes from clients."""
+        ...
+
+    async def meet(self, address: Address, peer: Address) -> None:
+        """CLUSTER MEET, with the bus port of the peer."""
+        ...
+
+    async def forget_node(self, address: Address, node_id: str) -> None:
+        """CLUSTER FORGET. A node that is not known any more: no effect."""
+        ...
+
+    async def add_slots(self, address: Address, slots: Slots, epoch: int) -> None:
+        """CLUSTER SET-CONFIG-EPOCH (while it knows nobody; no effect otherwise) and CLUSTER ADDSLOTS."""
+        ...
+
+    async def replicate(self, address: Address, primary_id: str) -> None:
+        """CLUSTER REPLICATE."""
+        ...
+
+    async def take_over(self, address: Address, *, vote: bool) -> None:
+        """See steps.TakeOver. Returns once the node says that it is a primary. Raises WorldError."""
+        ...
+
+    async def cluster_switch_over(self, address: Address) -> None:
+        """CLUSTER FAILOVER. Returns once the node says that it is a primary. Raises WorldError when it does not
+        become one; the roles are as they were then."""
+        ...
+
+    async def migrate_slots(self, address: Address, slots: Slots, target_id: str) -> None:
+        """CLUSTER MIGRATESLOTS: begins it and returns."""
+        ...
+
+    async def cancel_migrations(self, address: Address) -> None:
+        """CLUSTER CANCELSLOTMIGRATIONS."""
+        ...
+
+    async def move_slots(
+        self,
+        address: Address,
+        slots: Slots,
+        source_id: str,
+        target: Address,
+        target_id: str,
+        others: Sequence[Address],
+    ) -> None:
+        """See steps.MoveSlots: returns after about a second, or when all are moved. No key is lost or overwritten
+        when it is broken off anywhere: called again, it goes on."""
+        ...
 
     async def bind(self, address: Address, hosts: Sequence[str], given_up: Collection[str]) -> None:
         """CONFIG SET bind, then CLIENT KILL LADDR for each address that was given up."""
@@ -186,6 +261,10 @@ class Transaction(Protocol):
 
     def add_event(self, event: Event) -> None: ...
 
+    def add_note(self, note: Note) -> None:
+        """To the journal."""
+        ...
+
     def addresses(self) -> set[Address]:
         """All that are claimed."""
         ...
@@ -212,6 +291,10 @@ class Store(Protocol):
         self, region: str, *, since: float, until: float, source_type: str | None, source_id: str | None
     ) -> list[Event]:
         """Newest last."""
+        ...
+
+    def journal(self, region: str, resource_id: str, *, since: float = 0.0, limit: int = 1000) -> list[Note]:
+        """The newest `limit` notes of a group, or of a cluster of its own; oldest first."""
         ...
 
     def transaction(self) -> AbstractContextManager[Transaction]: ...

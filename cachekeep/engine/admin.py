@@ -2,8 +2,9 @@
 
 Implements domain.ports.EngineAdmin; used by control.
 
-Valkey and Redis by libvalkey's parser on asyncio streams, Memcached by its text protocol. One connection per
-node is kept. A reply is never taken as proof of an effect: the next look is.
+Valkey and Redis by libvalkey's parser, Memcached by its text protocol. Connections are kept: one for looks, one for
+commands and one for pings, so that none waits for an answer to another. A reply is never taken as proof of an effect:
+the next look is.
 """
 
 from __future__ import annotations
@@ -17,45 +18,54 @@ from cachekeep.codec.info import parse_info
 from cachekeep.domain.engine import Engine
 from cachekeep.domain.nodes import Address, NodeFacts
 from cachekeep.domain.ports import WorldError
-from cachekeep.engine import memcached
-from cachekeep.engine.facts import facts_of_engine, facts_of_memcached
+from cachekeep.domain.slots import Slots
+from cachekeep.engine import alive, cluster, memcached
+from cachekeep.engine.cluster_switch_over import cluster_switch_over
+from cachekeep.engine.facts import facts_of_memcached
+from cachekeep.engine.line import endpoint_of
+from cachekeep.engine.look import TAKES_MANY, look, major_of_wire
+from cachekeep.engine.move_slots import move_slots
 from cachekeep.engine.resp import ask, must, read_replies, refused
+from cachekeep.engine.switch_over import switch_over
 from cachekeep.engine.wire import Wire
 
 _BIND_DEADLINE_S = 1.0
 _BIND_RETRY_S = 0.01
-# From this version on CONFIG GET takes several names, CONFIG SET several values (all or nothing) and INFO
-# several sections.
-_TAKES_MANY = 7
-_SECTIONS = ("server", "clients", "memory", "persistence", "replication", "keyspace")
+# Within this a child has closed what it inherited.
+_FORKED_S = 0.02
 
 
 class Admin:
     """EngineAdmin over TCP. For one event loop."""
 
     def __init__(
-        self, *, connect_timeout_s: float = 1.0, answer_timeout_s: float = 3.0, save_timeout_s: float = 120.0
+        self,
+        *,
+        connect_timeout_s: float = 1.0,
+        answer_timeout_s: float = 3.0,
+        look_timeout_s: float = 1.0,
+        save_timeout_s: float = 120.0,
     ) -> None:
-        """save_timeout_s: how long `shutdown_saving` waits; an engine answers nobody while it saves its data."""
+        """look_timeout_s: for `facts`; a node that hangs must not hold up the others for long. save_timeout_s: how
+        long `shutdown_saving` waits; an engine answers nobody while it saves its data."""
         self._connect_timeout_s = connect_timeout_s
         self._answer_timeout_s = answer_timeout_s
+        self._look_timeout_s = min(look_timeout_s, answer_timeout_s)
         self._save_timeout_s = save_timeout_s
-        self._wires: dict[Address, Wire] = {}
+        self._wires: dict[tuple[Address, str], Wire] = {}
 
     async def facts(self, engine: Engine, address: Address, settings: Collection[str]) -> NodeFacts:
-        wire = self._wire(address)
+        wire = self._wire(address, "look", self._look_timeout_s)
         if not engine.speaks_resp:
             stats, running = await memcached.stats(wire)
             return facts_of_memcached(stats, running, settings)
-        names = ["bind", *sorted(set(settings) - {"bind"})]
-        if wire.major >= _TAKES_MANY:
-            commands = [("INFO", *_SECTIONS), ("CONFIG", "GET", *names)]
-        else:  # or not known yet
-            commands = [("INFO",), *(("CONFIG", "GET", name) for name in names)]
-        text, *pairs = await must(wire, *commands)
-        info = parse_info(text)
-        wire.major = _major(info)
-        return facts_of_engine(info, _config(pairs))
+        return await look(wire, settings)
+
+    async def ping(self, address: Address, timeout_s: float) -> None:
+        await alive.ping(self._wire(address, "ping"), timeout_s)
+
+    async def interrupt(self, address: Address) -> None:
+        await alive.interrupt(self._wire(address, "ping"))
 
     async def takes_connections(self, address: Address) -> bool:
         try:
@@ -72,10 +82,62 @@ class Admin:
     async def promote(self, address: Address) -> None:
         await must(self._wire(address), ("REPLICAOF", "NO", "ONE"))
 
+    async def switch_over(
+        self,
+        address: Address,
+        successor: Address,
+        binds: Sequence[str],
+        successor_binds: Sequence[str],
+        given_up: Collection[str],
+    ) -> None:
+        await switch_over(address, successor, binds, successor_binds, given_up)
+
+    async def meet(self, address: Address, peer: Address) -> None:
+        await cluster.meet(self._wire(address), peer)
+
+    async def forget_node(self, address: Address, node_id: str) -> None:
+        await cluster.forget_node(self._wire(address), node_id)
+
+    async def add_slots(self, address: Address, slots: Slots, epoch: int) -> None:
+        await cluster.add_slots(self._wire(address), slots, epoch)
+
+    async def replicate(self, address: Address, primary_id: str) -> None:
+        await cluster.replicate(self._wire(address), primary_id)
+
+    async def take_over(self, address: Address, *, vote: bool) -> None:
+        await cluster.take_over(self._wire(address), vote=vote)
+
+    async def cluster_switch_over(self, address: Address) -> None:
+        await cluster_switch_over(self._wire(address))
+
+    async def migrate_slots(self, address: Address, slots: Slots, target_id: str) -> None:
+        await cluster.migrate_slots(self._wire(address), slots, target_id)
+
+    async def cancel_migrations(self, address: Address) -> None:
+        await cluster.cancel_migrations(self._wire(address))
+
+    async def move_slots(
+        self,
+        address: Address,
+        slots: Slots,
+        source_id: str,
+        target: Address,
+        target_id: str,
+        others: Sequence[Address],
+    ) -> None:
+        await move_slots(address, slots, source_id, target, target_id, others)
+
     async def bind(self, address: Address, hosts: Sequence[str], given_up: Collection[str]) -> None:
         """See EngineAdmin.bind. Right after a process died the kernel may hold its address for a moment: retried
-        for a second. When it fails the engine keeps listening where it did."""
+        for a second. When it fails the engine keeps listening where it did.
+
+        But not when it has just forked: then the child holds the sockets, and 6.2 would end, newer ones be deaf
+        until the next try. So it is given a moment to let them go.
+        """
         wire = self._wire(address)
+        saving = parse_info((await must(wire, ("INFO", "persistence")))[0])
+        if "1" in (saving.get("rdb_bgsave_in_progress"), saving.get("aof_rewrite_in_progress")):
+            await asyncio.sleep(_FORKED_S)
         command = ("CONFIG", "SET", "bind", " ".join(hosts))
         deadline = asyncio.get_running_loop().time() + _BIND_DEADLINE_S
         while isinstance(reply := (await ask(wire, command))[0], ReplyError):
@@ -84,7 +146,7 @@ class Admin:
             await asyncio.sleep(_BIND_RETRY_S)
         if given_up:
             # An address that is no longer listened on keeps its open connections: they would read stale data.
-            await must(wire, *(("CLIENT", "KILL", "LADDR", _endpoint(host, address.port)) for host in given_up))
+            await must(wire, *(("CLIENT", "KILL", "LADDR", endpoint_of(host, address.port)) for host in given_up))
 
     async def configure(self, address: Address, values: Mapping[str, str]) -> None:
         """See EngineAdmin.configure. Before version 7 values are set one by one: the error says which were."""
@@ -93,9 +155,7 @@ class Admin:
         pairs = [(name, value.replace("\n", " ")) for name, value in values.items()]
         if not pairs:
             return
-        if not wire.major:
-            wire.major = _major(parse_info((await must(wire, ("INFO", "server")))[0]))
-        if wire.major >= _TAKES_MANY:
+        if await major_of_wire(wire) >= TAKES_MANY:
             await must(wire, ("CONFIG", "SET", *(word for pair in pairs for word in pair)))
             return
         for done, (name, value) in enumerate(pairs):
@@ -126,32 +186,16 @@ class Admin:
         await self.forget(address)
 
     async def forget(self, address: Address) -> None:
-        wire = self._wires.pop(address, None)
-        if wire is not None:
-            await wire.close()
+        for key in [key for key in self._wires if key[0] == address]:
+            await self._wires.pop(key).close()
 
     async def close(self) -> None:
-        for address in list(self._wires):
+        for address in {address for address, _ in self._wires}:
             await self.forget(address)
 
-    def _wire(self, address: Address) -> Wire:
-        wire = self._wires.get(address)
+    def _wire(self, address: Address, purpose: str = "command", answer_timeout_s: float | None = None) -> Wire:
+        wire = self._wires.get((address, purpose))
         if wire is None:
-            wire = self._wires[address] = Wire(address, self._connect_timeout_s, self._answer_timeout_s)
+            timeout_s = self._answer_timeout_s if answer_timeout_s is None else answer_timeout_s
+            wire = self._wires[address, purpose] = Wire(address, self._connect_timeout_s, timeout_s)
         return wire
-
-
-def _endpoint(host: str, port: int) -> str:
-    """An address as the engine itself writes it in CLIENT LIST."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _major(info: Mapping[str, str]) -> int:
-    """The engine's major version as far as commands go: Valkey calls itself Redis 7.2.4 there."""
-    major = info.get("redis_version", "").partition(".")[0]
-    return int(major) if major.isdecimal() else 0
-
-
-def _config(replies: Sequence[Sequence[str]]) -> dict[str, str]:
-    """Join replies of CONFIG GET, each a flat list of names and values."""
-    return {pairs[at]: pairs[at + 1] for pairs in replies for at in range(0, len(pairs), 2)}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from cachekeep.codec.info import count_keys
-from cachekeep.domain.nodes import Address, NodeFacts, Role
+from cachekeep.codec.info import count_keys, databases_used, replicas_waiting
+from cachekeep.domain.nodes import Address, ClusterFacts, NodeFacts, Role
 
 
-def facts_of_engine(info: Mapping[str, str], config: Mapping[str, str]) -> NodeFacts:
-    """Read INFO and CONFIG GET of Valkey or Redis. config holds `bind` besides what was asked for.
+def facts_of_engine(
+    info: Mapping[str, str], config: Mapping[str, str], cluster: ClusterFacts | None = None
+) -> NodeFacts:
+    """Read INFO and CONFIG GET of Valkey or Redis. config holds `bind` besides what was asked for. cluster: what it
+    knows of its cluster.
 
     A replica's offset is what it has applied (`slave_repl_offset`), not what it has received
     (`slave_read_repl_offset`): what was not applied when a replica is promoted is gone.
@@ -34,6 +37,10 @@ def facts_of_engine(info: Mapping[str, str], config: Mapping[str, str]) -> NodeF
         keys=count_keys(info),
         clients=_number(info, "connected_clients"),
         config={name: value for name, value in config.items() if name != "bind"},
+        databases_used=databases_used(info),
+        unexpected_errors=_number(info, "unexpected_error_replies"),
+        replicas_waiting=replicas_waiting(info),
+        cluster=cluster,
     )
 
 

@@ -26,15 +26,20 @@ class GarbledError(Exception):
     """What came back is not an answer in the protocol that was spoken."""
 
 
+class DroppedError(WorldError):
+    """The node took the connection and dropped it before it answered."""
+
+
 class Wire:
     """Connects when it must, keeps the connection while exchanges end well.
 
-    major: set by the user of the wire to what it learned of the engine, 0 after every new connection.
+    major, cluster, migrates: set by the user of the wire to what it learned of the engine (its major version, that it
+    is in cluster mode, that it knows atomic slot migrations); unknown again after every new connection.
     """
 
     def __init__(self, address: Address, connect_timeout_s: float, answer_timeout_s: float) -> None:
         self.address = address
-        self.major = 0
+        self._unknown()
         self._connect_timeout_s = connect_timeout_s
         self._answer_timeout_s = answer_timeout_s
         self._streams: Streams | None = None
@@ -52,11 +57,11 @@ class Wire:
                     return await self._once(talk)
                 except ConnectionError:
                     # The engine was restarted, or cut its clients. Nothing is known yet: ask on a new connection.
-                    self.major = 0
+                    self._unknown()
             try:
                 return await self._once(talk)
             except ConnectionError as error:
-                raise WorldError(f"{self.address} dropped the connection ({error or 'end of stream'})") from error
+                raise DroppedError(f"{self.address} dropped the connection ({error or 'end of stream'})") from error
 
     async def _once(self, talk: Talk[T]) -> T:
         streams = self._streams or await self._connect()
@@ -76,8 +81,13 @@ class Wire:
             if self._streams is None:
                 streams[1].close()
 
-    async def _connect(self) -> Streams:
+    def _unknown(self) -> None:
         self.major = 0
+        self.cluster = False
+        self.migrates = True
+
+    async def _connect(self) -> Streams:
+        self._unknown()
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 return await asyncio.open_connection(self.address.host, self.address.port, limit=_BUFFER_BYTES)

@@ -24,11 +24,15 @@ _OURS = frozenset(
     | {"dir", "dbfilename", "logfile", "pidfile", "syslog-enabled", "daemonize", "supervised", "set-proc-title"}
     | {"include", "loadmodule", "rename-command", "replicaof", "slaveof"}
     | {"replica-announce-ip", "replica-announce-port", "slave-announce-ip", "slave-announce-port"}
+    | {"appendfilename", "appenddirname"}
+    | {"cluster-config-file", "cluster-port"}
+    | {"cluster-announce-ip", "cluster-announce-port", "cluster-announce-tls-port", "cluster-announce-bus-port"}
 )
 # Directives that may stand several times.
 _REPEATED = frozenset({"client-output-buffer-limit", "save", "user"})
 # Directives of several arguments: each word is an argument of its own (6.2 refuses them as one).
 _WORDS = _REPEATED | {"oom-score-adj-values", "latency-tracking-info-percentiles"}
+_BUS_ABOVE = 10_000
 _MEMCACHED_OURS = frozenset(
     {"-l", "--listen", "-p", "--port", "-U", "--udp-port", "-s", "--unix-socket", "-a", "--unix-mask"}
     | {"-u", "--user", "-d", "--daemon", "-P", "--pidfile"}
@@ -40,15 +44,22 @@ def engine_config(spec: NodeSpec, folder: Path, version: EngineVersion) -> str:
     """Return the text of `engine.conf`: who the node is, then our defaults overlaid with spec.config.
 
     version: of the program that will read it; directives that it does not know are left out. Raises ValueError
-    on a directive that only Cachekeep sets, or on a value that cannot be written safely.
+    on a directive that only Cachekeep sets, on a value that cannot be written safely, and in cluster mode on a port
+    without a cluster bus or on spec.follow (whom to follow is said there by CLUSTER REPLICATE).
     """
     for name in spec.config:
         if name in _OURS:
             raise ValueError(f"{name} is set by Cachekeep and cannot be configured")
     lines = ["# Written by Cachekeep at every start of this node: changes are lost."]
-    for name, value in {**_identity(spec, folder, version), **_defaults(version), **spec.config}.items():
+    ours = _identity(spec, folder, version)
+    clustered = spec.config.get("cluster-enabled") == "yes"
+    if clustered:
+        ours |= _place_in_cluster(spec, version)
+    for name, value in {**ours, **_defaults(version), **spec.config}.items():
         lines.extend(directive(name, value))
     if spec.follow is not None:
+        if clustered:
+            raise ValueError(f"{spec.key} is to follow {spec.follow}, which in cluster mode no file can say")
         # Not an argument of the command line: 6.2 takes `host port` there as one word and refuses it.
         lines.append(f"replicaof {_quoted(spec.follow.host)} {spec.follow.port}")
     return "\n".join(lines) + "\n"
@@ -78,9 +89,37 @@ def _identity(spec: NodeSpec, folder: Path, version: EngineVersion) -> dict[str,
     return identity
 
 
+def _place_in_cluster(spec: NodeSpec, version: EngineVersion) -> dict[str, str]:
+    host, port = spec.address.host, spec.address.port
+    bus = bus_port(port, version)
+    place = {
+        "cluster-config-file": "nodes.conf",
+        "cluster-announce-ip": host,
+        "cluster-announce-port": str(port),
+        "cluster-announce-bus-port": str(bus),
+    }
+    if version.major >= 7:
+        place["cluster-port"] = str(bus)
+    return place
+
+
+def bus_port(port: int, version: EngineVersion) -> int:
+    """The port of the cluster bus: 10,000 above the node's, or below where there is none. Raises ValueError."""
+    if port + _BUS_ABOVE < 65536:
+        return port + _BUS_ABOVE
+    if version.major >= 7:
+        return port - _BUS_ABOVE
+    raise ValueError(
+        f"before version 7.0 the cluster bus of port {port} would be {port + _BUS_ABOVE}, which is no port; "
+        f"use a port up to {65535 - _BUS_ABOVE}"
+    )
+
+
 def _defaults(version: EngineVersion) -> dict[str, str]:
     defaults = {
-        "protected-mode": "yes",
+        # Older engines take only 127.0.0.1 itself for local and refuse a replica that calls from its own loopback
+        # address. Nothing is exposed by that: every address that a node listens on is a loopback address.
+        "protected-mode": "yes" if version.numbers >= (7, 2) else "no",
         "tcp-backlog": "511",
         "save": "",
         "appendonly": "no",
@@ -101,12 +140,18 @@ def directive(name: str, value: str) -> Iterator[str]:
     """Yield the line or lines of one directive. Raises ValueError when name or value cannot be written safely."""
     if not _DIRECTIVE.match(name):
         raise ValueError(f"not the name of a directive: {name!r}")
-    lines = value.split("\n")
+    lines = _save_lines(value) if name == "save" else value.split("\n")
     if len(lines) > 1 and name not in _REPEATED:
         raise ValueError(f"the value of {name} holds a line break: {value!r}")
     for line in lines:
         words = line.split(" ") if name in _WORDS and line else [line]
         yield " ".join((name, *(_quoted(word) for word in words if word or not line)))
+
+
+def _save_lines(value: str) -> list[str]:
+    """A line for each pair of seconds and changes: 6.2 takes no more of them on one."""
+    words = value.split()
+    return [" ".join(words[i : i + 2]) for i in range(0, len(words), 2)] or [""]
 
 
 def _quoted(text: str) -> str:

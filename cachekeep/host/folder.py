@@ -6,6 +6,8 @@ root/<region>/<cluster id>/<node id>/ mode 0700, files 0600:
     engine.conf     Valkey and Redis: rendered anew at every start
     engine.log      the engine's log, and whatever it printed before it opened the log
     dump.rdb        data; `saved` beside it says that the data set is complete
+    appendonlydir   data, with `appendonly yes` (before 7.0 one file, appendonly.aof)
+    nodes.conf      in cluster mode: what the engine knows of its cluster, and its id
     responder.json  discovery responder: where it listens
     members.json    discovery responder: what it announces
 """
@@ -134,6 +136,12 @@ def remove_data(folder: Path) -> None:
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
+
+
+def remove_identity(folder: Path) -> None:
+    """Delete what an earlier process knew of its cluster, its own id among it."""
+    for path in folder.glob("nodes.conf*"):
+        path.unlink(missing_ok=True)
 
 
 def bound_log(log: Path) -> None:

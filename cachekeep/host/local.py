@@ -20,11 +20,12 @@ from signal import SIGKILL, SIGTERM
 from typing import Any
 
 from cachekeep.domain.engine import EngineInstall
-from cachekeep.domain.nodes import Address, NodeKey, NodeSpec, Process
+from cachekeep.domain.nodes import Address, NodeKey, NodeSpec, Process, ProgramKind
 from cachekeep.domain.ports import WorldError
 from cachekeep.host import folder as files
 from cachekeep.host.exits import Handle, hold, wait_briefly
 from cachekeep.host.folder import told_as_world_error
+from cachekeep.host.persisted import RDB, kept_in, to_load
 from cachekeep.host.process import DELETED, inhabitants, is_alive, look, mark_of, working_folder
 from cachekeep.host.spawn import kill_child, prepare, reap, spawn
 
@@ -74,6 +75,9 @@ class LocalHost:
                 files.make_private(folder, self._root)
             if not keep_data:
                 files.remove_data(folder)
+                files.remove_identity(folder)
+            elif spec.program is ProgramKind.ENGINE:
+                spec = to_load(spec, folder, RDB if self.is_saved(spec.key) else kept_in(folder, spec.config))
             files.bound_log(folder / "engine.log")
             command = prepare(spec, install, folder)
         with told_as_world_error("run", Path(command[0])):
@@ -208,6 +212,12 @@ class LocalHost:
             return (folder / "dump.rdb").stat().st_mtime_ns >= (folder / "saved").stat().st_mtime_ns
         except FileNotFoundError:
             return False
+
+    def kept(self, key: NodeKey, config: Mapping[str, str]) -> str:
+        """See Host.kept. Cheap: the head of one file, and when a few were written to."""
+        folder = self._folder(key)
+        with told_as_world_error("read what is kept in", folder):
+            return kept_in(folder, config)
 
     def started_since_saved(self, key: NodeKey) -> bool:
         folder = self._folder(key)

@@ -21,16 +21,21 @@ DELETED = " (deleted)"
 
 @dataclass(frozen=True)
 class Look:
-    """What the kernel says of a process now. state: one letter (`R`, `S`, `T` stopped, `Z` ended, ...)."""
+    """What the kernel says of a process now. state: one letter (`R`, `S`, `T` stopped, `Z` ended, ...).
+
+    threads: how many it has left, the first among them even when that has ended.
+    """
 
     process: Process
     state: str
     session: int
+    threads: int = 1
 
     @property
     def alive(self) -> bool:
-        """A zombie has ended: it holds neither memory nor sockets, only its number."""
-        return self.state not in "ZX"
+        """A zombie has ended: it holds neither memory nor sockets, only its number. But one whose other threads
+        are still on their way out holds both: the first thread of a killed engine is often the first to go."""
+        return self.state not in "ZX" or self.threads > 1
 
     @property
     def stopped(self) -> bool:
@@ -51,7 +56,7 @@ if sys.platform == "linux":
             return None
         # proc(5): the second field is the program's name in brackets and may itself hold spaces and brackets.
         fields = text.rpartition(")")[2].split()
-        return Look(Process(pid, started=fields[19]), state=fields[0], session=int(fields[3]))
+        return Look(Process(pid, started=fields[19]), state=fields[0], session=int(fields[3]), threads=int(fields[17]))
 
     def working_folder(pid: int) -> str | None:
         """Return the folder, with ` (deleted)` behind it when it is gone; None when that may not be known."""

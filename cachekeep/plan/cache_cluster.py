@@ -7,8 +7,9 @@ from dataclasses import replace
 from cachekeep.domain.cache_cluster import CacheCluster, Status
 from cachekeep.domain.events import Event, SourceType
 from cachekeep.domain.nodes import NOTHING_SEEN
-from cachekeep.plan import windows
+from cachekeep.plan import upgrades, windows
 from cachekeep.plan.decision import REST_S, SOON_S, Decision, Look
+from cachekeep.plan.member import Shard, ShardPlan
 from cachekeep.plan.nodes import (
     GIVE_UP_AFTER,
     StoredMember,
@@ -20,7 +21,7 @@ from cachekeep.plan.nodes import (
     too_small_sentence,
     with_node_type,
 )
-from cachekeep.plan.shard import Shard, ShardPlan, plan_shard
+from cachekeep.plan.shard import plan_shard
 
 
 def cluster_event(cluster: CacheCluster, look: Look, message: str) -> Event:
@@ -73,8 +74,9 @@ def _keep(cluster: CacheCluster, look: Look) -> Decision:
     if failed is not None:
         return failed
     if windows.is_due(cluster, look.now):
+        begun = upgrades.begin_single(cluster) if cluster.pending.version is not None else cluster
         return Decision(
-            puts=(with_node_type(cluster, cluster.pending.node_type or cluster.node_type),),
+            puts=(with_node_type(begun, begun.pending.node_type or begun.node_type),),
             events=(cluster_event(cluster, look, "Applying modifications in the maintenance window"),),
             recheck_s=0.0,
             sentence="applying pending modifications",
@@ -89,7 +91,7 @@ def _keep(cluster: CacheCluster, look: Look) -> Decision:
             sentence=text,
         )
     member = StoredMember(cluster, cluster.nodes[0])
-    plan = plan_shard(Shard((shard_member(member, look),), member.key))
+    plan = plan_shard(Shard((shard_member(member, look),), member.key, fence_after_s=look.limits.hang_s))
     return _record(cluster, plan, look)
 
 
@@ -115,7 +117,7 @@ def settle(cluster: CacheCluster) -> tuple[CacheCluster, list[str]]:
         texts += [f"Added cache node {n.node_id} in availability zone {n.zone}" for n in cluster.nodes]
     elif cluster.status is Status.MODIFYING:
         texts.append(f"Modification of cache cluster {cluster.id} completed")
-    return replace(cluster, status=Status.AVAILABLE, node_type_before=None), texts
+    return replace(cluster, status=Status.AVAILABLE, node_type_before=None, restart_for_change=False), texts
 
 
 def recheck_s(look: Look, *, settled: bool) -> float:

@@ -19,19 +19,32 @@ SOON_S = 0.02
 
 
 @dataclass(frozen=True)
+class Limits:
+    """How long things may take. hang_s: silence after which a living process counts as hung. sync_s: for a coming
+    instance of an upgrade to be in sync. rollback_s: how long the former instance stays."""
+
+    hang_s: float = 5.0
+    sync_s: float = 600.0
+    rollback_s: float = 3600.0
+
+
+@dataclass(frozen=True)
 class Look:
     """One look at the world, for one resource.
 
     nodes: what was seen, by node. specs: what each node should be. parameter_families: the family of each
-    cluster's parameter group, by cluster id.
+    node's parameter group.
     """
 
     now: float
     nodes: Mapping[NodeKey, ObservedNode]
     specs: Mapping[NodeKey, NodeSpec]
-    parameter_families: Mapping[str, Family]
+    parameter_families: Mapping[NodeKey, Family]
     hold_s: Mapping[NodeKey, float] = field(default_factory=dict)
     """Seconds to wait before a node that keeps dying is started again; absent: none."""
+    switch_hold_s: Mapping[NodeKey, float] = field(default_factory=dict)
+    """Seconds to wait before a role is handed to a node again, after tries that failed; absent: none."""
+    limits: Limits = Limits()
 
 
 @dataclass(frozen=True)
@@ -40,7 +53,8 @@ class Decision:
 
     puts: values to store, each over the value that was planned from. drops: clusters to forget together with
     their addresses. forget: the resource itself is gone for good. released: addresses to give back.
-    recheck_s: look again after so long even if nothing wakes. sentence: why, for the log.
+    recheck_s: look again after so long even if nothing wakes. sentence: why, for log and journal; notes: more for the
+    journal.
     """
 
     stages: tuple[tuple[Step, ...], ...] = ()
@@ -51,6 +65,7 @@ class Decision:
     events: tuple[Event, ...] = ()
     recheck_s: float = REST_S
     sentence: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def steps(self) -> tuple[Step, ...]:

@@ -16,11 +16,12 @@ from cachekeep.domain.cache_cluster import (
     ParameterStatus,
     Status,
 )
-from cachekeep.domain.nodes import NOTHING_SEEN, NodeKey, ObservedNode
+from cachekeep.domain.engine import EngineVersion
+from cachekeep.domain.nodes import NOTHING_SEEN, NodeKey, NodeSpec, ObservedNode
 from cachekeep.domain.steps import Remove, Step, Stop
 from cachekeep.plan.decision import Look
+from cachekeep.plan.member import Member
 from cachekeep.plan.parameters import Drift, drift
-from cachekeep.plan.shard import Member
 
 # Starts in a row that may fail before a creation is called failed.
 GIVE_UP_AFTER = 3
@@ -38,17 +39,43 @@ class StoredMember:
         return self.cluster.key(self.node)
 
 
-def shard_member(member: StoredMember, look: Look) -> Member:
+def shard_member(member: StoredMember, look: Look, *, standby: bool = False, leaving: bool = False) -> Member:
     """The node as the shard planner sees it."""
     seen = look.nodes.get(member.key, NOTHING_SEEN)
+    spec = look.specs[member.key]
     return Member(
-        spec=look.specs[member.key],
+        spec=spec,
         seen=seen,
-        leaving=member.cluster.status is Status.DELETING or member.node.status is NodeStatus.DELETING,
+        leaving=leaving or member.cluster.status is Status.DELETING or member.node.status is NodeStatus.DELETING,
         reboot=wants_reboot(member.node, seen),
         configure=tuple(sorted(parameter_drift(member, look).live.items())),
         hold_s=look.hold_s.get(member.key, 0.0),
+        switch_hold_s=look.switch_hold_s.get(member.key, 0.0),
+        standby=standby,
+        published=member.node.published.host if member.node.published is not None else None,
+        outdated=is_outdated(spec, seen),
     )
+
+
+def shard_members(cluster: CacheCluster, look: Look) -> list[Member]:
+    """The cluster's node, and its second instance if it has one."""
+    members = [shard_member(StoredMember(cluster, cluster.nodes[0]), look)]
+    if cluster.spare is not None:
+        spare = StoredMember(cluster, cluster.spare.node)
+        members.append(shard_member(spare, look, standby=True, leaving=cluster.spare.leaving))
+    return members
+
+
+def is_outdated(spec: NodeSpec, seen: ObservedNode) -> bool:
+    """It runs another version than it should, or in another cluster mode."""
+    facts = seen.facts
+    if facts is None or facts.loading:
+        return False
+    try:
+        other_version = not spec.version.covers(EngineVersion.parse(facts.version))
+    except ValueError:
+        other_version = False
+    return other_version or (facts.cluster is not None) != (spec.config.get("cluster-enabled") == "yes")
 
 
 def wants_reboot(node: CacheNode, seen: ObservedNode) -> bool:
@@ -59,7 +86,7 @@ def wants_reboot(node: CacheNode, seen: ObservedNode) -> bool:
 def parameter_drift(member: StoredMember, look: Look) -> Drift:
     """How the running configuration differs from the wanted one."""
     seen = look.nodes.get(member.key, NOTHING_SEEN)
-    family = look.parameter_families[member.cluster.id]
+    family = look.parameter_families[member.key]
     wanted = look.specs[member.key].config
     if not member.cluster.engine.speaks_resp:
         running = seen.started_with
@@ -81,13 +108,16 @@ def node_as_seen(
         return cluster.with_node(new), texts
     if node.process is not None and identity is None:
         if node.reboot_from is not None:
-            texts.append(f"Cache node {node.node_id} shutdown")
+            # A node that TestFailover replaces was announced as recovering already.
+            texts += [] if node.recovering else [f"Cache node {node.node_id} shutdown"]
         elif cluster.status is not Status.CREATING:
             texts.append(f"Recovering cache nodes {node.node_id}")
             new = replace(new, status=NodeStatus.CREATING, recovering=True)
     if node.reboot_from is not None and seen.serving and identity != node.reboot_from:
-        texts.append(f"Cache node {node.node_id} restarted")
-        new = replace(new, reboot_from=None, status=NodeStatus.AVAILABLE)
+        new = replace(new, reboot_from=None)
+        if not node.recovering:
+            texts.append(f"Cache node {node.node_id} restarted")
+            new = replace(new, status=NodeStatus.AVAILABLE)
     elif settled and new.reboot_from is None and new.status is not NodeStatus.AVAILABLE:
         if node.recovering:
             texts.append(f"Finished recovery for cache nodes {node.node_id}")
@@ -154,4 +184,4 @@ def removal_steps(clusters: Sequence[CacheCluster], look: Look) -> tuple[tuple[S
 
 
 def _all_nodes(clusters: Sequence[CacheCluster]) -> list[StoredMember]:
-    return [StoredMember(c, n) for c in clusters for n in c.nodes]
+    return [StoredMember(c, n) for c in clusters for n in (*c.nodes, *((c.spare.node,) if c.spare is not None else ()))]

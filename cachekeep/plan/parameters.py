@@ -13,6 +13,7 @@ from decimal import Decimal
 
 from cachekeep.domain.engine import Engine, EngineVersion
 from cachekeep.domain.parameters import ChangeType, Family, NodeType, Parameter
+from cachekeep.plan.memcached_options import OPTIONS, cache_mb, memcached_options
 
 # Parameters that are accepted and shown but change nothing in an engine here, each with its reason.
 _RECORDED_WHY = {
@@ -57,10 +58,23 @@ _KNOWN_SINCE: Mapping[str, tuple[EngineVersion | None, EngineVersion | None]] = 
     "commandlog-reply-larger-than": (None, _V((8, 1))),
     "commandlog-large-reply-max-len": (None, _V((8, 1))),
     "cluster-databases": (None, _V((9, 0))),
+    "cluster-allow-replica-migration": (_V((6, 2)), _V((7, 2))),
+}
+# What every node in cluster mode is started with. Gossip is the net under the supervisor, which acts first and knows
+# more: replicas do not change shards by themselves, and one may take over however long its link was down.
+_CLUSTERED: Mapping[str, str] = {
+    "cluster-enabled": "yes",
+    "cluster-node-timeout": "5000",
+    "cluster-allow-replica-migration": "no",
+    "cluster-migration-barrier": "1000",
+    "cluster-replica-validity-factor": "0",
 }
 _LISTPACK = _V((7, 0))  # Redis 7 renamed ziplist to listpack and always replicates the effects of scripts
 _BUFFER_LIMIT = "client-output-buffer-limit"
 _EVENTS = "notify-keyspace-events"
+_SAVE = "save"
+# At most 16 pairs: a line of the file may be long, and more say nothing.
+_SAVE_POINTS = re.compile(r"([1-9][0-9]{0,8} [1-9][0-9]{0,8}( [1-9][0-9]{0,8} [1-9][0-9]{0,8}){0,15})?\Z")
 _MIB = 1024 * 1024
 _INT32, _INT64 = 2**31 - 1, 2**63 - 1
 _NUMBER = {"integer": re.compile(r"-?[0-9]{1,19}\Z"), "float": re.compile(r"-?[0-9]{1,9}(\.[0-9]{1,9})?\Z")}
@@ -91,6 +105,8 @@ def why_not_allowed(parameter: Parameter, value: str) -> str | None:
         )
     if parameter.name == _EVENTS:
         fits, allowed = set(value) <= set(_event_letters(parameter)), f"the letters {_event_letters(parameter)}"
+    elif parameter.name == _SAVE:
+        fits, allowed = bool(_SAVE_POINTS.match(value)), "pairs of seconds and changes such as 900 1 300 10, or nothing"
     elif parameter.name == "rename-commands":
         fits, allowed = _renames(parameter.allowed, value), "pairs of a command and its new name"
     else:
@@ -125,7 +141,7 @@ def node_type_value(name: str, node_type: NodeType) -> str:
         return str(node_type.maxmemory_bytes // 10)
     by_type = {
         "maxmemory": node_type.maxmemory_bytes,
-        "max_cache_memory": _cache_mb(node_type),
+        "max_cache_memory": cache_mb(node_type),
         "num_threads": node_type.memcached_threads,
     }
     return str(by_type[name])
@@ -149,6 +165,7 @@ def engine_config(
     *,
     can_defrag: bool = False,
     open_files: int | None = None,
+    clustered: bool = False,
 ) -> Mapping[str, str]:
     """The directives (Valkey, Redis) or options (Memcached) of a node whose group holds `values`.
 
@@ -156,12 +173,13 @@ def engine_config(
     engines before 7 want it in the file. An option without an argument (`-C`) has an empty value. can_defrag: the
     engine was built with its own jemalloc; any other refuses to start with `activedefrag yes`, so that directive is
     left out. open_files: how many files the process may open, which bounds its clients; Memcached does not start
-    when it may not open enough.
+    when it may not open enough. clustered: the node runs in cluster mode. That is told by its group and not by
+    `cluster-enabled` of its parameter group; the number of databases is then `cluster-databases`, if the engine has it.
     """
     given = effective_values(family, values, node_type)
     clients = node_type.maxclients if open_files is None else max(3, min(node_type.maxclients, open_files - 64))
     if engine is Engine.MEMCACHED:
-        return _memcached_options(given, clients)
+        return memcached_options(given, clients)
     config = {}
     for name, value in given.items():
         directive = _directive(name, engine, version)
@@ -170,6 +188,9 @@ def engine_config(
     config[_BUFFER_LIMIT] = _buffer_limits(given)
     config["maxmemory"] = str(_data_bytes(given, node_type))
     config["maxclients"] = str(clients)
+    if clustered:
+        config.pop("databases", None)
+        config |= {name: value for name, value in _CLUSTERED.items() if _known(name, engine, version)}
     return config
 
 
@@ -185,14 +206,13 @@ def drift(wanted: Mapping[str, str], running: Mapping[str, str], family: Family)
     change by a restart. A name that the engine did not answer is one it does not know and is passed over.
     """
     if family.engine is Engine.MEMCACHED:
-        started_with = {name: value for name, value in running.items() if name in _OPTIONS}
+        started_with = {name: value for name, value in running.items() if name in OPTIONS}
         return Drift(restart={} if started_with == dict(wanted) else dict(wanted))
     late = {name for name, p in family.parameters.items() if p.change is ChangeType.REQUIRES_REBOOT}
     live, restart = {}, {}
     for name in sorted(wanted.keys() & running.keys()):
-        if _same(name, wanted[name], running[name]) or (
-            name == "databases" and running.get("cluster-enabled") == "yes"
-        ):
+        # Cluster mode is never a difference to be mended: the planner replaces nodes to change it.
+        if name == "cluster-enabled" or _same(name, wanted[name], running[name]):
             continue
         if name in late:
             restart[name] = wanted[name]
@@ -234,19 +254,26 @@ def _renames(commands: str, value: str) -> bool:
 
 def _directive(name: str, engine: Engine, version: EngineVersion) -> str | None:
     """The directive of this engine version that carries a parameter as it stands, or None."""
-    if name in RECORDED_ONLY or name.startswith(("reserved-memory", _BUFFER_LIMIT)):
+    if name in RECORDED_ONLY or name == "cluster-enabled" or name.startswith(("reserved-memory", _BUFFER_LIMIT)):
         return None
-    known = EngineVersion((version.major, version.minor))
-    older_redis = engine is Engine.REDIS and known < _LISTPACK
+    older_redis = engine is Engine.REDIS and _short(version) < _LISTPACK
     if name == "lua-replicate-commands":
         return name if older_redis else None
     name = name.replace("slave", "replica")  # since 5.0; the old names are only aliases
     if older_redis:
         name = name.replace("listpack", "ziplist")
-    if name in _KNOWN_SINCE:
-        since = _KNOWN_SINCE[name][0 if engine is Engine.REDIS else 1]
-        return name if since is not None and since <= known else None
-    return name
+    return name if _known(name, engine, version) else None
+
+
+def _known(directive: str, engine: Engine, version: EngineVersion) -> bool:
+    if directive not in _KNOWN_SINCE:
+        return True
+    since = _KNOWN_SINCE[directive][0 if engine is Engine.REDIS else 1]
+    return since is not None and since <= _short(version)
+
+
+def _short(version: EngineVersion) -> EngineVersion:
+    return EngineVersion((version.major, version.minor))
 
 
 def _directive_value(name: str, value: str) -> str:
@@ -282,6 +309,8 @@ def _same(name: str, wanted: str, running: str) -> bool:
         return _classes(wanted) == _classes(running)
     if name == _EVENTS:
         return {*wanted.replace("A", "g$lshzxetd")} == {*running.replace("A", "g$lshzxetd")}
+    if name == _SAVE:
+        return _pairs(wanted) == _pairs(running)
     want, run = _size(wanted), _size(running)
     if want is None or run is None:
         return wanted.lower() == running.lower()
@@ -295,69 +324,15 @@ def _size(text: str) -> int | None:
     return int(match[1]) * _UNIT[match[2]] if match else None
 
 
+def _pairs(text: str) -> list[tuple[str, ...]]:
+    """`900 1 300 10` -> its save points. The order does not matter, nor that one stands twice."""
+    words = text.split()
+    return sorted({tuple(words[i : i + 2]) for i in range(0, len(words), 2)})
+
+
 def _classes(text: str) -> dict[str, tuple[int | None, ...]]:
     words = text.split()
     classes = {}
     for i in range(0, len(words), 4):
         classes[words[i].replace("replica", "slave")] = tuple(_size(word) for word in words[i + 1 : i + 4])
     return classes
-
-
-# --- Memcached --------------------------------------------------------------------------------------------------
-
-_VALUED = {
-    "backlog_queue_limit": "-b",
-    "binding_protocol": "-B",
-    "chunk_size": "-n",
-    "chunk_size_growth_factor": "-f",
-    "num_threads": "-t",
-    "requests_per_event": "-R",
-}
-_SWITCHES = {"cas_disabled": "-C", "error_on_memory_exhausted": "-M", "disable_flush_all": "-F"}
-# Order matters: no_modern resets what the others then set. The rest are passed only when on, since "off" means
-# "as the engine has it" (AWS: with no_modern 0 the engine's own defaults apply).
-_EXTENDED_SWITCHES = ("no_modern", "slab_reassign", "lru_crawler", "lru_maintainer", "maxconns_fast", "track_sizes")
-_EXTENDED = {
-    "hashpower_init": "hashpower",
-    "hash_algorithm": "hash_algorithm",
-    "slab_automove": "slab_automove",
-    "idle_timeout": "idle_timeout",
-    "watcher_logbuf_size": "watcher_logbuf_size",
-}
-_OPTIONS = frozenset({*_VALUED.values(), *_SWITCHES.values(), "-W", "-m", "-c", "-I", "-o"})
-
-
-def _cache_mb(node_type: NodeType) -> int:
-    """max_cache_memory; a type of unknown Memcached memory gives what it would give Valkey."""
-    return (node_type.memcached_bytes or node_type.maxmemory_bytes) // _MIB
-
-
-def _memcached_options(given: Mapping[str, str], clients: int) -> Mapping[str, str]:
-    """Source: memcached(1) and the checks of memcached.c; each was tried on 1.6.18."""
-    memory_mb = max(8, int(given["max_cache_memory"]) - int(given["memcached_connections_overhead"]))
-    item, chunk = _item_and_chunk(int(given["max_item_size"]), int(given["slab_chunk_max"]), memory_mb * _MIB // 2)
-    options = {"-m": str(memory_mb), "-c": str(clients), "-I": str(item)}
-    options |= {option: given[name] for name, option in _VALUED.items()}
-    options |= {option: "" for name, option in _SWITCHES.items() if given[name] == "1"}
-    if given["watch"] == "0":
-        options["-W"] = ""
-    extended = [name for name in _EXTENDED_SWITCHES if given.get(name) == "1"]
-    extended += [f"{option}={given[name]}" for name, option in _EXTENDED.items()]
-    options["-o"] = ",".join([*extended, f"slab_chunk_max={chunk // 1024}"])
-    return options
-
-
-def _item_and_chunk(item: int, chunk_limit: int, most: int) -> tuple[int, int]:
-    """Largest item and largest chunk, in bytes, as memcached takes them.
-
-    It wants chunks that divide both an item and a page of 1 MiB, in kilobytes, and items of at most half its
-    memory; AWS takes any numbers. So chunks become a power of two, and the item is rounded up to whole chunks
-    (by an eighth at most, above 8 KiB) or down to half the memory.
-    """
-    chunk = 1024
-    while chunk * 2 <= min(chunk_limit, item, _MIB):
-        chunk *= 2
-    while item % chunk and chunk > 1024 and chunk * 8 > item:
-        chunk //= 2
-    rounded = -(-item // chunk) * chunk
-    return (rounded if rounded <= most else most // chunk * chunk), chunk

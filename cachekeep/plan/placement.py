@@ -34,7 +34,7 @@ def node_bytes(engine: Engine, node_type: NodeType) -> int:
 def promised_bytes(clusters: Iterable[CacheCluster], node_types: Mapping[str, NodeType]) -> int:
     """What all nodes together may grow to, what waits for a maintenance window included."""
     return sum(
-        (len(c.nodes) + len(c.pending.nodes_to_add))
+        (len(c.nodes) + len(c.pending.nodes_to_add) + sum(s is not None for s in (c.spare, c.pending.spare)))
         * max(node_bytes(c.engine, node_types[t]) for t in (c.node_type, c.pending.node_type) if t is not None)
         for c in clusters
     )

@@ -5,61 +5,47 @@ Group and member clusters change together: a decision holds new values for all t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from cachekeep.domain.cache_cluster import NOTHING_PENDING, CacheCluster, Status
-from cachekeep.domain.events import Event, SourceType
-from cachekeep.domain.nodes import NOTHING_SEEN, NodeKey
-from cachekeep.domain.replication_group import ReplicationGroup
-from cachekeep.domain.steps import Bind, Step
-from cachekeep.plan import windows
-from cachekeep.plan.cache_cluster import recheck_s
+from cachekeep.domain.nodes import NOTHING_SEEN, Address, NodeKey
+from cachekeep.domain.replication_group import HandOver, NodeGroup, ReplicationGroup
+from cachekeep.domain.slots import SLOTS, count_of
+from cachekeep.domain.steps import Bind, Remove, Step, Stop
+from cachekeep.plan import engine_change, upgrades, windows
+from cachekeep.plan.cluster_mode import ClusterPlan, ClusterShard, plan_cluster_mode
 from cachekeep.plan.decision import REST_S, SOON_S, Decision, Look
+from cachekeep.plan.group_record import Round, record
+from cachekeep.plan.member import Member, Phase, Shard, ShardPlan
 from cachekeep.plan.nodes import (
     GIVE_UP_AFTER,
-    StoredMember,
     failure_sentence,
-    node_as_seen,
     removal_steps,
-    shard_member,
+    shard_members,
     stop_steps,
     too_small_sentence,
     with_node_type,
 )
-from cachekeep.plan.shard import Shard, ShardPlan, plan_shard
-
-
-@dataclass(frozen=True)
-class _Story:
-    """What one round knows; built up and turned into a Decision at the end."""
-
-    group: ReplicationGroup
-    members: tuple[CacheCluster, ...]
-    look: Look
-
-    def group_event(self, message: str) -> Event:
-        return Event(self.look.now, self.group.region, SourceType.REPLICATION_GROUP, self.group.id, message)
-
-    def member_event(self, cluster_id: str, message: str) -> Event:
-        return Event(self.look.now, self.group.region, SourceType.CACHE_CLUSTER, cluster_id, message)
+from cachekeep.plan.shard import plan_shard
+from cachekeep.plan.story import Story
 
 
 def plan_group(group: ReplicationGroup, members: Sequence[CacheCluster], look: Look) -> Decision:
     """members: in the order of group.member_ids. Raises ValueError when a member is missing."""
     if tuple(m.id for m in members) != group.member_ids:
         raise ValueError(f"{group.id} wants members {group.member_ids}")
-    story = _Story(group, tuple(members), look)
+    story = Story(group, {m.id: m for m in members}, look)
     match group.status:
         case Status.DELETING:
             return _delete(story)
         case Status.CREATE_FAILED:
-            return Decision(stages=stop_steps(story.members, look), recheck_s=REST_S, sentence="create-failed")
+            return Decision(stages=stop_steps(members, look), recheck_s=REST_S, sentence="create-failed")
         case _:
             return _keep(story)
 
 
-def _keep(story: _Story) -> Decision:
+def _keep(story: Story) -> Decision:
     group, look = story.group, story.look
     failed = _failure(story)
     if failed is not None:
@@ -69,174 +55,267 @@ def _keep(story: _Story) -> Decision:
     too_small = _refuse_shrinking(story)
     if too_small is not None:
         return too_small
-    shard = Shard(
-        members=tuple(shard_member(StoredMember(c, c.nodes[0]), look) for c in story.members),
-        primary=NodeKey(group.region, group.primary_id),
-        primary_host=group.primary_endpoint.host if group.primary_endpoint else None,
-        reader_host=group.reader_endpoint.host if group.reader_endpoint else None,
-        forming=group.status is Status.CREATING,
-    )
-    return _record(story, plan_shard(shard))
+    before = story
+    members = {shard.id: _members_of(story, shard) for shard in group.node_groups}
+    story = _choose_successors(engine_change.advance(story), members)
+    shards = [_shard(story, shard, members) for shard in story.group.node_groups]
+    plans = {
+        shard.id: _emptied(story, shard, members) or plan_shard(planned)
+        for shard, planned in zip(story.group.node_groups, shards, strict=True)
+    }
+    return record(before, story, Round(members, plans, _plan_cluster(story, members)))
 
 
-def _record(story: _Story, plan: ShardPlan) -> Decision:
-    """Turn what the shard's plan says, and what is seen, into values and events."""
-    group, look = story.group, story.look
-    events: list[Event] = []
-    gone = {key.cluster_id for key in plan.removed}
-    members = []
-    for cluster in story.members:
-        if cluster.id in gone:
+def _members_of(story: Story, shard: NodeGroup) -> tuple[Member, ...]:
+    """Members and second instances; one that is still to come only when it is its turn."""
+    turn = engine_change.next_in_line(story, shard)
+    found: list[Member] = []
+    for cluster in story.of_shard(shard):
+        first, *spare = shard_members(cluster, story.look)
+        found.append(first)
+        waits = engine_change.coming(cluster) is not None and (turn is None or cluster.id != turn.id)
+        found += [m for m in spare if not waits or m.alive]
+    return tuple(found)
+
+
+def _choose_successors(story: Story, members: Mapping[str, tuple[Member, ...]]) -> Story:
+    """A hand-over to whoever is best gets a name, so that later rounds mean the same."""
+    for shard in story.group.node_groups:
+        wish = shard.hand_over
+        if wish is not None and wish.to is not None and (wish.to == shard.primary_id or wish.to not in story.members):
+            story = story.with_shard(replace(shard, hand_over=None))
+        if wish is None or wish.to is not None:
             continue
-        seen, told = node_as_seen(cluster, cluster.nodes[0], look, settled=plan.settled)
-        members.append(seen)
-        events += [story.member_event(cluster.id, text) for text in told]
-    for cluster_id in sorted(gone):
-        events.append(story.member_event(cluster_id, "Cache cluster deleted"))
-    new = replace(group, member_ids=tuple(m for m in group.member_ids if m not in gone))
-    if plan.primary.cluster_id != group.primary_id:
-        new = replace(new, primary_id=plan.primary.cluster_id)
-        # AWS's words: ElastiCache guide, "Testing automatic failover".
-        text = f"Failover from primary node {group.primary_id} to replica node {new.primary_id} completed"
-        events += [story.member_event(new.primary_id, text), story.group_event(text)]
-        members = [_keep_primary(m, new.primary_id) for m in members]
-    if plan.settled:
-        new, members, more = _settle(story, new, members)
-        events += more
-    changed_members = [m for m, old in zip(members, _kept(story, gone), strict=True) if m != old]
-    puts = (*((new,) if new != group else ()), *changed_members)
-    return Decision(
-        stages=plan.stages,
-        puts=puts,
-        drops=tuple(c for c in story.members if c.id in gone),
-        events=tuple(events),
-        recheck_s=recheck_s(look, settled=plan.settled),
-        sentence=plan.sentence,
+        replicas = [
+            m for m in members[shard.id] if m.key.cluster_id != shard.primary_id and not m.standby and not m.leaving
+        ]
+        if not replicas:
+            story = story.with_shard(replace(shard, hand_over=None))
+            story = story.tell(f"Node group {shard.id} has no replica to hand over to")
+            continue
+        ready = [m for m in replicas if m.seen.facts is not None and m.seen.facts.link_up]
+        if ready:
+            best = max(sorted(ready, key=lambda m: m.key), key=lambda m: m.facts.offset)
+            story = story.with_shard(replace(shard, hand_over=HandOver(best.key.cluster_id, wish.test)))
+    return story
+
+
+def _shard(story: Story, shard: NodeGroup, members: Mapping[str, tuple[Member, ...]]) -> Shard:
+    group = story.group
+    primary = story.members[shard.primary_id]
+    heads = {s.id: _head(story, s, members) for s in group.node_groups}
+    voters = sum(head is not None and head.owns_slots for head in heads.values())
+    voters_lost = sum(head is None for head in heads.values())
+    silent = [m for its, found in members.items() if its != shard.id for m in found if m.alive and not m.seen.serving]
+    hosts = [group.primary_endpoint.host] if group.primary_endpoint is not None else []
+    if group.configuration_endpoint is not None and group.clustered:
+        host = group.configuration_endpoint.host
+        if shard.id == _holder(group, host, heads):
+            hosts.append(host)
+    return Shard(
+        members=members[shard.id],
+        primary=primary.key(primary.nodes[0]),
+        primary_hosts=tuple(hosts),
+        reader_host=group.reader_endpoint.host if group.reader_endpoint else None,
+        forming=group.status is Status.CREATING or primary.status is Status.CREATING,
+        hand_over_to=_successor(story, shard),
+        clustered=group.clustered,
+        vote=voters > voters_lost,
+        busy_hosts=frozenset(host for m in silent for host in m.seen.known_binds),
+        fence_after_s=story.look.limits.hang_s,
+        automatic=group.automatic_failover,
     )
 
 
-def _keep_primary(cluster: CacheCluster, primary_id: str) -> CacheCluster:
-    """A member that was to be deleted, but turned out to have the only copy of the data, stays."""
-    if cluster.id != primary_id or cluster.status is not Status.DELETING:
-        return cluster
-    return replace(cluster, status=Status.MODIFYING)
+def _successor(story: Story, shard: NodeGroup) -> NodeKey | None:
+    upgraded = engine_change.hand_over_target(story, shard)
+    if upgraded is not None:
+        return upgraded
+    if shard.hand_over is None or shard.hand_over.to is None:
+        return None
+    cluster = story.members.get(shard.hand_over.to)
+    return None if cluster is None else cluster.key(cluster.nodes[0])
 
 
-def _kept(story: _Story, gone: set[str]) -> list[CacheCluster]:
-    return [c for c in story.members if c.id not in gone]
+def _head(story: Story, shard: NodeGroup, members: Mapping[str, tuple[Member, ...]]) -> Member | None:
+    cluster = story.members[shard.primary_id]
+    key = cluster.key(cluster.nodes[0])
+    return next((m for m in members[shard.id] if m.key == key and m.is_primary), None)
 
 
-def _settle(
-    story: _Story, group: ReplicationGroup, members: list[CacheCluster]
-) -> tuple[ReplicationGroup, list[CacheCluster], list[Event]]:
-    """Everything is in place: status words become `available`, and the events say what has come."""
-    events: list[Event] = []
-    ready = []
-    for cluster in members:
-        if cluster.status is Status.CREATING:
-            zone = cluster.nodes[0].zone
-            events.append(story.member_event(cluster.id, "Cache cluster created"))
-            events.append(story.member_event(cluster.id, f"Added cache node 0001 in availability zone {zone}"))
-        ready.append(replace(cluster, status=Status.AVAILABLE, node_type_before=None))
-    if group.status is Status.CREATING:
-        events.append(story.group_event(f"Replication group {group.id} created"))
-    elif group.status is Status.MODIFYING:
-        events.append(story.group_event(f"Modification of replication group {group.id} completed"))
-    return replace(group, status=Status.AVAILABLE), ready, events
+def _holder(group: ReplicationGroup, host: str, heads: Mapping[str, Member | None]) -> str | None:
+    """The shard whose primary holds the configuration endpoint: the one that has it, else the first that serves."""
+    serving = {shard_id: head for shard_id, head in heads.items() if head is not None}
+    for shard_id, head in serving.items():
+        if host in head.facts.binds:
+            return shard_id
+    staying = [s.id for s in group.node_groups if s.id in serving and not s.leaving]
+    return staying[0] if staying else group.node_groups[0].id
 
 
-def _failure(story: _Story) -> Decision | None:
+def _plan_cluster(story: Story, members: Mapping[str, tuple[Member, ...]]) -> ClusterPlan:
+    if not story.group.clustered:
+        return ClusterPlan(settled=True)
+    return plan_cluster_mode(
+        [
+            ClusterShard(
+                shard.id,
+                members[shard.id],
+                story.members[shard.primary_id].key(story.members[shard.primary_id].nodes[0]),
+                shard.slots,
+                shard.leaving,
+            )
+            for shard in story.group.node_groups
+        ]
+    )
+
+
+def _emptied(story: Story, shard: NodeGroup, members: Mapping[str, tuple[Member, ...]]) -> ShardPlan | None:
+    """A shard that leaves needs nobody's care once the others own all slots; None while it still matters."""
+    if not shard.leaving:
+        return None
+    owned = 0
+    for other in story.group.node_groups:
+        head = None if other.leaving else _head(story, other, members)
+        if head is not None and head.facts.cluster is not None:
+            owned += count_of(head.facts.cluster.slots)
+    going = story.of_shard(shard)
+    if owned < SLOTS and not all(c.status is Status.DELETING for c in going):
+        return None
+    steps = [step for stage in removal_steps(going, story.look) for step in stage]
+    primary = story.members[shard.primary_id]
+    return ShardPlan(
+        primary.key(primary.nodes[0]),
+        steps=tuple((Phase.REMOVE if isinstance(step, Remove) else Phase.LEAVE, step) for step in steps),
+        removed=()
+        if steps
+        else (*(c.key(c.spare.node) for c in going if c.spare), *(c.key(c.nodes[0]) for c in going)),
+        sentence=f"removing node group {shard.id}",
+    )
+
+
+def _failure(story: Story) -> Decision | None:
     """A group whose engine will not start ends in create-failed, with the engine's own words."""
     if story.group.status is not Status.CREATING:
         return None
-    for cluster in story.members:
+    for cluster in story.members.values():
         seen = story.look.nodes.get(cluster.key(cluster.nodes[0]), NOTHING_SEEN)
         if seen.process is None and seen.failures >= GIVE_UP_AFTER:
             text = failure_sentence(cluster, cluster.nodes[0], seen)
+            told = story.tell_member(cluster.id, text)
+            told = told.tell(f"Failed to create replication group {story.group.id}. {text}")
             return Decision(
-                stages=stop_steps(story.members, story.look),
+                stages=stop_steps(list(story.members.values()), story.look),
                 puts=(
                     replace(story.group, status=Status.CREATE_FAILED),
-                    *(replace(c, status=Status.CREATE_FAILED) for c in story.members),
+                    *(replace(c, status=Status.CREATE_FAILED) for c in story.members.values()),
                 ),
-                events=(
-                    story.member_event(cluster.id, text),
-                    story.group_event(f"Failed to create replication group {story.group.id}. {text}"),
-                ),
+                events=told.events,
                 sentence=text,
             )
     return None
 
 
-def _apply_pending(story: _Story) -> Decision:
-    """The window is open (or everything was asked for at once): what waited becomes what is wanted."""
-    group = story.group
+def _apply_pending(story: Story) -> Decision:
+    """The window is open: what waited becomes what is wanted."""
+    group, members = story.group, tuple(story.members.values())
+    released: tuple[Address, ...] = ()
+    if group.pending.version is not None:
+        begun = upgrades.begin(group, members, story.look.now)
+        group, members, released = begun.group, begun.members, begun.released
     pending = group.pending
     node_type = pending.node_type or group.node_type
     failover = group.automatic_failover if pending.automatic_failover is None else pending.automatic_failover
-    new = replace(
+    group = replace(
         group, node_type=node_type, automatic_failover=failover, pending=NOTHING_PENDING, status=Status.MODIFYING
     )
-    members = tuple(with_node_type(c, node_type) for c in story.members)
     return Decision(
-        puts=(new, *members),
-        events=(story.group_event("Applying modifications in the maintenance window"),),
+        puts=(group, *(with_node_type(c, node_type) for c in members)),
+        released=released,
+        events=story.tell("Applying modifications in the maintenance window").events,
         recheck_s=0.0,
         sentence="applying pending modifications",
     )
 
 
-def _refuse_shrinking(story: _Story) -> Decision | None:
+def _refuse_shrinking(story: Story) -> Decision | None:
     """A smaller node type that the data does not fit is taken back before any engine hears of it."""
     group = story.group
-    for cluster in story.members:
+    for cluster in story.members.values():
         text, old_type = too_small_sentence(cluster, story.look)
         if text is not None and old_type is not None:
+            told = story.tell(f"Failed applying modification to cache node type to {group.node_type}. {text}")
             return Decision(
                 puts=(
                     replace(group, node_type=old_type, status=Status.AVAILABLE),
                     *(
                         replace(c, node_type=old_type, node_type_before=None, status=Status.AVAILABLE)
-                        for c in story.members
+                        for c in story.members.values()
                     ),
                 ),
-                events=(
-                    story.group_event(f"Failed applying modification to cache node type to {group.node_type}. {text}"),
-                ),
+                events=told.events,
                 recheck_s=0.0,
                 sentence=text,
             )
     return None
 
 
-def _delete(story: _Story) -> Decision:
+def _delete(story: Story) -> Decision:
     """Processes, then folders, then the records. A kept primary becomes a cluster of its own."""
     group, look = story.group, story.look
-    kept = [c for c in story.members if group.retain_primary and c.id == group.primary_id]
-    going = [c for c in story.members if c not in kept]
-    stages = (*_give_up_endpoints(story, kept), *removal_steps(going, look))
+    members = list(story.members.values())
+    kept = [c for c in members if group.retain_primary and c.id == group.primary_id]
+    going = [c for c in members if c not in kept]
+    stages = (*_give_up_endpoints(story, kept), *removal_steps(going, look), *_end_spares(story, kept))
     if stages:
         return Decision(stages=stages, recheck_s=SOON_S, sentence=f"deleting {group.id}")
-    events = [story.member_event(c.id, "Cache cluster deleted") for c in going]
-    events.append(story.group_event(f"Replication group {group.id} deleted"))
+    for cluster in going:
+        story = story.tell_member(cluster.id, "Cache cluster deleted")
+    story = story.tell(f"Replication group {group.id} deleted")
     freed = [
-        replace(c, replication_group_id=None, status=Status.MODIFYING)
-        if c.status is not Status.CREATING
-        else replace(c, replication_group_id=None)
+        replace(
+            c,
+            replication_group_id=None,
+            spare=None,
+            status=c.status if c.status is Status.CREATING else Status.MODIFYING,
+        )
         for c in kept
     ]
+    left = {address for c in freed for address in c.addresses}
     return Decision(
-        puts=tuple(freed), drops=tuple(going), forget=True, events=tuple(events), sentence=f"{group.id} is gone"
+        puts=tuple(freed),
+        drops=tuple(going),
+        forget=True,
+        released=tuple(a for c in kept for a in c.addresses if a not in left),
+        events=story.events,
+        sentence=f"{group.id} is gone",
     )
 
 
-def _give_up_endpoints(story: _Story, kept: list[CacheCluster]) -> tuple[tuple[Step, ...], ...]:
-    """The endpoints end with the group: a kept primary listens on its own address only, before they are released."""
+def _end_spares(story: Story, kept: Sequence[CacheCluster]) -> tuple[tuple[Step, ...], ...]:
+    """A kept primary keeps one instance."""
+    stopping: list[Step] = []
+    removing: list[Step] = []
+    for cluster in kept:
+        if cluster.spare is None:
+            continue
+        key = cluster.key(cluster.spare.node)
+        seen = story.look.nodes.get(key, NOTHING_SEEN)
+        if seen.process is not None:
+            stopping.append(Stop(key, cluster.spare.node.address))
+        if seen.folder:
+            removing.append(Remove(key))
+    return tuple(tuple(stage) for stage in (stopping, removing) if stage)
+
+
+def _give_up_endpoints(story: Story, kept: Sequence[CacheCluster]) -> tuple[tuple[Step, ...], ...]:
+    """The endpoints end with the group: a kept primary listens on its own addresses only, before they are released."""
     steps: list[Step] = []
+    endpoints = {address.host for address in story.group.endpoints}
     for cluster in kept:
         key, address = cluster.key(cluster.nodes[0]), cluster.nodes[0].address
         facts = story.look.nodes.get(key, NOTHING_SEEN).facts
-        lost = tuple(h for h in facts.binds if h != address.host) if facts else ()
-        if lost:
-            steps.append(Bind(key, address, (address.host,), lost))
+        lost = tuple(h for h in facts.binds if h in endpoints) if facts else ()
+        if facts is not None and lost:
+            steps.append(Bind(key, address, tuple(h for h in facts.binds if h not in endpoints), lost))
     return (tuple(steps),) if steps else ()

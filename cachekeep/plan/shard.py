@@ -1,84 +1,36 @@
 """One shard: which of its members is the primary, who follows it, and who holds the endpoints.
 
-Invariants (each has a property in tests/unit/plan):
+Invariants (each has a property in tests/properties):
   1. A primary that died without saving is never started again while a living member has data: the member with
      the highest offset takes over, the dead one comes back as its replica (an empty primary wipes its replicas).
-  2. An endpoint is published only on a member that is seen in its role, and is given up elsewhere first.
-  3. Nothing is stopped but what is leaving or was asked to reboot.
-Called by plan.replication_group and plan.cache_cluster; pure. Sources: valkey replication.c; measurements of
-moving addresses with CONFIG SET bind (docs/adr/0003-endpoints.md).
+  2. An endpoint is published only on a member that is the primary (or, for the reader's, in sync with it), after it
+     was given up elsewhere or its holder was fenced.
+  3. Nothing is stopped but what is leaving, was asked to restart, or has not answered for so long that it is fenced.
+Called by plan.replication_group and plan.cache_cluster; pure. Sources: valkey replication.c; cluster_legacy.c.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from cachekeep.domain.nodes import NodeFacts, NodeKey, NodeSpec, ObservedNode, Role
-from cachekeep.domain.steps import Bind, Configure, Follow, Promote, Remove, Start, Step, Stop
+from cachekeep.domain.nodes import NodeKey, Role
+from cachekeep.domain.steps import (
+    ClusterSwitchOver,
+    Configure,
+    Follow,
+    Promote,
+    Remove,
+    Replicate,
+    Step,
+    Stop,
+    SwitchOver,
+    TakeOver,
+)
+from cachekeep.plan.binds import bind_steps, wanted_hosts
+from cachekeep.plan.member import Member, Phase, PhasedSteps, Shard, ShardPlan, in_role, phased
+from cachekeep.plan.succession import start_steps, without_primary
 
-
-@dataclass(frozen=True)
-class Member:
-    """One node of the shard. reboot: restart the process that runs now. configure: values to set at run time.
-
-    hold_s: seconds to wait before it may be started.
-    """
-
-    spec: NodeSpec
-    seen: ObservedNode
-    leaving: bool = False
-    reboot: bool = False
-    configure: tuple[tuple[str, str], ...] = ()
-    hold_s: float = 0.0
-
-    @property
-    def key(self) -> NodeKey:
-        return self.spec.key
-
-    @property
-    def alive(self) -> bool:
-        return self.seen.process is not None
-
-    @property
-    def has_data(self) -> bool:
-        """It holds something that a newly started engine would not.
-
-        A replica says offset 1 before its first synchronisation; an idle pair says 0 after it.
-        """
-        facts = self.seen.facts
-        return self.seen.serving and facts is not None and (facts.offset > 1 or facts.keys > 0)
-
-
-@dataclass(frozen=True)
-class Shard:
-    """primary_host, reader_host: the endpoints' addresses; None when the shard has none of its own.
-
-    forming: the shard was never complete yet, so the reader endpoint waits for a replica.
-    """
-
-    members: tuple[Member, ...]
-    primary: NodeKey
-    primary_host: str | None = None
-    reader_host: str | None = None
-    forming: bool = False
-
-    def member(self, key: NodeKey) -> Member | None:
-        return next((m for m in self.members if m.key == key), None)
-
-
-@dataclass(frozen=True)
-class ShardPlan:
-    """primary: the member that is the primary as seen now. settled: everything is as it should be.
-
-    removed: members that were leaving and of which nothing is left. sentence: what is being waited for or done.
-    """
-
-    primary: NodeKey
-    stages: tuple[tuple[Step, ...], ...] = ()
-    removed: tuple[NodeKey, ...] = ()
-    settled: bool = False
-    sentence: str = ""
+__all__ = ["Member", "Shard", "ShardPlan", "plan_shard"]
 
 
 def plan_shard(shard: Shard) -> ShardPlan:
@@ -86,186 +38,206 @@ def plan_shard(shard: Shard) -> ShardPlan:
     primary = shard.member(shard.primary)
     if primary is None:
         raise ValueError(f"{shard.primary} is not a member of its shard")
-    plan = _with_primary(shard, primary) if primary.alive else _without_primary(shard, primary)
+    plan = _with_primary(shard, primary) if primary.alive else without_primary(shard, primary)
+    if plan.primary != shard.primary:
+        # The roles have changed hands: what follows from that is decided in the same round.
+        told = plan.sentence
+        plan = plan_shard(replace(shard, primary=plan.primary))
+        return replace(plan, settled=False, sentence=told)
     leaving, removed = _plan_leaving(shard, primary)
     return replace(
-        plan,
-        stages=plan.stages + leaving,
+        plan.also(_fence_replicas(shard)).also(leaving),
         removed=removed,
         settled=plan.settled and not leaving and not any(m.leaving for m in shard.members),
     )
 
 
-def _without_primary(shard: Shard, primary: Member) -> ShardPlan:
-    others = [m for m in shard.members if m.key != primary.key and not m.leaving]
-    # A member that was to leave may be the last that has the data: then it takes over and stays.
-    heirs = [m for m in others if m.has_data] or [m for m in shard.members if m.leaving and m.has_data]
-    if primary.seen.saved and not (heirs and primary.seen.loading_failed):
-        return _start_saved(shard, primary)
-    if heirs:
-        return _succeed(best_heir(heirs), primary)
-    silent = [m for m in shard.members if m.key != primary.key and m.alive and not m.seen.serving]
-    if silent:
-        names = ", ".join(str(m.key) for m in silent)
-        return ShardPlan(
-            shard.primary,
-            sentence=f"{primary.key} is gone; waiting for {names} to answer before deciding who has the data",
-        )
-    saved = [m for m in others if m.seen.saved and not m.alive and not m.seen.loading_failed]
-    if saved:
-        return _start_saved(shard, saved[0])
-    # Nobody has anything: all may start at once, and the primary starts empty.
-    steps = [step for m in (primary, *others) if not m.alive for step in _start(m, None)]
-    return ShardPlan(shard.primary, _one_stage(steps), sentence=f"starting {primary.key}")
-
-
-def _start_saved(shard: Shard, member: Member) -> ShardPlan:
-    return ShardPlan(
-        shard.primary,
-        _one_stage(_start(member, None, keep_data=True)),
-        sentence=f"starting {member.key} with the data of its orderly stop",
-    )
-
-
-def best_heir(heirs: Sequence[Member]) -> Member:
-    """The member to take over: the highest offset, then one that was promoted already, then the lowest key."""
-
-    def rank(member: Member) -> tuple[int, bool, int]:
-        facts = _facts(member)
-        return (facts.offset, facts.role is Role.PRIMARY, facts.keys)
-
-    return max(sorted(heirs, key=lambda m: m.key), key=rank)
-
-
-def _succeed(heir: Member, dead: Member) -> ShardPlan:
-    """The heir is first promoted, and named primary only once it is seen to be one."""
-    if _facts(heir).role is Role.PRIMARY:
-        return ShardPlan(heir.key, sentence=f"{heir.key} has taken over from {dead.key}")
-    return ShardPlan(
-        dead.key,
-        _one_stage([Promote(heir.key, heir.spec.address)]),
-        sentence=f"{dead.key} is gone; promoting {heir.key} at offset {_facts(heir).offset}",
-    )
-
-
 def _with_primary(shard: Shard, primary: Member) -> ShardPlan:
     if not primary.seen.serving:
-        # The replicas may start meanwhile; they are told whom to follow when the primary answers.
-        starts = [s for m in _staying(shard) if not m.alive for s in _start(m, None)]
-        return ShardPlan(shard.primary, _one_stage(starts), sentence=f"waiting for {primary.key} to answer")
-    if _facts(primary).role is Role.REPLICA:
+        return _silent_primary(shard, primary)
+    if primary.facts.role is Role.REPLICA or _dispossessed(shard, primary):
         return _usurped(shard, primary)
     # Endpoints first: who waits for them must not wait for a replica.
-    stages = [
-        *_binds(shard, primary),
-        _bring_up_replicas(shard, primary),
-        _configures(shard),
-        _reboots(shard, primary),
-    ]
-    stages = [stage for stage in stages if stage]
-    waiting = [m for m in _staying(shard) if not _in_role(m, primary)]
-    if stages:
-        return ShardPlan(shard.primary, tuple(stages), sentence="bringing the members into their roles")
+    steps = (
+        *bind_steps(shard, primary),
+        *phased(Phase.FOLLOW, _bring_up_replicas(shard, primary)),
+        *phased(Phase.CONFIGURE, _configures(shard)),
+        *phased(Phase.RESTART, _restarts(shard, primary)),
+    )
+    switch = _switch_over(shard, primary)
+    if switch is not None:
+        return ShardPlan(shard.primary, switch, sentence=f"handing over from {primary.key} to {shard.hand_over_to}")
+    waiting = [m for m in shard.staying if not in_role(m, primary)]
+    if steps:
+        return ShardPlan(shard.primary, steps, sentence="bringing the members into their roles")
     if waiting:
         names = ", ".join(str(m.key) for m in waiting)
         return ShardPlan(shard.primary, sentence=f"waiting for {names} to be in sync with {primary.key}")
+    if shard.hand_over_to not in (None, primary.key):
+        return ShardPlan(shard.primary, sentence=f"waiting for {shard.hand_over_to} to take over")
     return ShardPlan(shard.primary, settled=True, sentence="all members are in their roles")
+
+
+def _silent_primary(shard: Shard, primary: Member) -> ShardPlan:
+    """Not answering: it starts, it loads, or it hangs. Fencing comes before anything is promoted or published."""
+    # One that is in sync may have received nothing yet: what the primary has beyond that is the price of asynchrony.
+    heirs = [m for m in shard.staying if not m.standby and m.key != primary.key]
+    heirs = [m for m in heirs if m.has_data or in_role(m, primary)]
+    if shard.hung(primary) and heirs and shard.automatic:
+        return ShardPlan(
+            shard.primary,
+            phased(Phase.FENCE, [Stop(primary.key, primary.spec.address, fence=True)]),
+            sentence=f"{primary.key} has not answered for {primary.seen.silent_s:.1f} s; fencing it",
+        )
+    # The replicas may start meanwhile; they are told whom to follow when the primary answers.
+    # One that has data on disk waits: the primary may turn out to be unable to load its own.
+    fresh = [m for m in shard.staying if not m.alive and not m.seen.saved and not m.seen.kept]
+    starts = [s for m in fresh for s in start_steps(m, None)]
+    return ShardPlan(shard.primary, phased(Phase.FOLLOW, starts), sentence=f"waiting for {primary.key} to answer")
+
+
+def _fence_replicas(shard: Shard) -> PhasedSteps:
+    """A replica that hangs loses nothing by being killed, and may hold an address that others wait for."""
+    primary = shard.member(shard.primary)
+    if primary is None or not in_role(primary, primary):
+        return ()
+    hung = [m for m in shard.staying if m.key != primary.key and shard.hung(m)]
+    return phased(Phase.FENCE, [Stop(m.key, m.spec.address, fence=True) for m in hung])
+
+
+def _dispossessed(shard: Shard, primary: Member) -> bool:
+    """In cluster mode: another member was voted to own the slots while the primary of record did not see it."""
+    return (
+        shard.clustered
+        and not primary.owns_slots
+        and any(m.key != primary.key and m.is_primary and m.owns_slots for m in shard.members)
+    )
 
 
 def _usurped(shard: Shard, primary: Member) -> ShardPlan:
     """The primary of record follows somebody: its successor if that is one of us, else an intruder."""
-    follows = _facts(primary).primary
-    for member in _staying(shard):
-        if member.spec.address == follows and member.has_data and _facts(member).role is Role.PRIMARY:
+    follows = primary.facts.primary
+    for member in shard.members:
+        if member.key == primary.key or not member.is_primary:
+            continue
+        if shard.clustered and member.owns_slots:
+            return ShardPlan(member.key, sentence=f"{member.key} owns the slots of {primary.key}")
+        trusted = member.has_data or member.key == shard.hand_over_to
+        if trusted and member.spec.address == follows:
             return ShardPlan(member.key, sentence=f"{member.key} is the primary that {primary.key} follows")
+    above = _above(shard, primary)
+    if above is not None and above.alive and not above.is_primary:
+        return ShardPlan(shard.primary, sentence=f"waiting for {above.key}, which {primary.key} follows, to answer")
+    if above is not None and not above.alive and not above.leaving:
+        # It was handed the role and died before that was written down: whoever has most of its data succeeds it.
+        return ShardPlan(above.key, sentence=f"{above.key}, which {primary.key} follows, is gone")
+    if shard.clustered and above is not None:
+        steps = [TakeOver(primary.key, primary.spec.address, shard.vote)]
+        return ShardPlan(shard.primary, phased(Phase.ROLE, steps), sentence=f"{primary.key} follows nobody who counts")
+    if shard.clustered:
+        # It lost its slots and joined another shard, as older engines do: what it holds is that shard's.
+        return ShardPlan(
+            shard.primary,
+            phased(Phase.RESTART, [Stop(primary.key, primary.spec.address)]),
+            sentence=f"{primary.key} follows {follows} of another shard; starting it anew",
+        )
     return ShardPlan(
         shard.primary,
-        _one_stage([Promote(primary.key, primary.spec.address)]),
+        phased(Phase.ROLE, [Promote(primary.key, primary.spec.address)]),
         sentence=f"{primary.key} follows {follows}, which is no member; promoting it",
     )
 
 
-def _bring_up_replicas(shard: Shard, primary: Member) -> tuple[Step, ...]:
+def _above(shard: Shard, member: Member) -> Member | None:
+    """The member at the upper end of its chain of replication; None when that is nobody of this shard."""
+    seen = {member.key}
+    while member.seen.serving and member.facts.role is Role.REPLICA:
+        above = next((m for m in shard.members if m.spec.address == member.facts.primary), None)
+        if above is None or above.key in seen:
+            return None
+        seen.add(above.key)
+        member = above
+    return member
+
+
+def _switch_over(shard: Shard, primary: Member) -> PhasedSteps | None:
+    """Once the successor is in sync and listens where it shall; None: not now, or nothing to hand over."""
+    successor = shard.member(shard.hand_over_to)
+    if successor is None or successor.key == primary.key or not in_role(successor, primary):
+        return None
+    if successor.switch_hold_s > 0:
+        return None
+    if shard.clustered:
+        return phased(Phase.ROLE, [ClusterSwitchOver(successor.key, successor.spec.address)])
+    kept = [h for h in primary.facts.binds if h not in shard.primary_hosts] or [primary.spec.address.host]
+    given_up = [h for h in primary.facts.binds if h in shard.primary_hosts]
+    taken = [h for h in wanted_hosts(shard, successor, primary=True) if h not in successor.facts.binds]
+    step = SwitchOver(
+        primary.key,
+        primary.spec.address,
+        successor.key,
+        successor.spec.address,
+        binds=tuple(kept),
+        successor_binds=(*successor.facts.binds, *taken),
+        given_up=tuple(given_up),
+    )
+    return phased(Phase.ROLE, [step])
+
+
+def _bring_up_replicas(shard: Shard, primary: Member) -> list[Step]:
     steps: list[Step] = []
-    for member in _staying(shard):
+    for member in shard.staying:
         if member.key == primary.key:
             continue
         if not member.alive:
-            steps += _start(member, primary)
-        elif member.seen.serving and _facts(member).primary != primary.spec.address:
-            steps.append(Follow(member.key, member.spec.address, primary.spec.address))
-    return tuple(steps)
+            steps += start_steps(member, None if shard.clustered else primary)
+        elif member.seen.serving and not member.outdated and member.facts.primary != primary.spec.address:
+            steps += _follow(shard, member, primary)
+    return steps
 
 
-def _binds(shard: Shard, primary: Member) -> list[tuple[Step, ...]]:
-    """Three stages: give up, take the primary endpoint, take the reader endpoint.
-
-    An address that two engines want would be refused to the second; and while a silent replica holds the reader's,
-    the primary's must not wait for it.
-    """
-    reader = _reader(shard, primary)
-    give_up: list[Step] = []
-    take: list[Step] = []
-    take_reader: list[Step] = []
-    for member in shard.members:
-        if not member.seen.serving:
-            continue
-        own, held = member.spec.address.host, _facts(member).binds
-        wanted = [own]
-        if member.key == primary.key and shard.primary_host:
-            wanted.append(shard.primary_host)
-        without_reader = tuple(wanted)
-        if reader is not None and member.key == reader.key and shard.reader_host:
-            wanted.append(shard.reader_host)
-        kept = tuple(h for h in wanted if h in held)
-        lost = tuple(h for h in held if h not in wanted)
-        if lost:
-            give_up.append(Bind(member.key, member.spec.address, kept or (own,), lost))
-        first = tuple(h for h in wanted if h in held or h in without_reader)
-        if len(kept) < len(first):
-            take.append(Bind(member.key, member.spec.address, first))
-        if len(first) < len(wanted):
-            take_reader.append(Bind(member.key, member.spec.address, tuple(wanted)))
-    return [tuple(give_up), tuple(take), tuple(take_reader)]
+def _follow(shard: Shard, member: Member, primary: Member) -> list[Step]:
+    """In cluster mode a node can follow only whom it knows, and not while it owns slots itself."""
+    if not shard.clustered:
+        return [Follow(member.key, member.spec.address, primary.spec.address)]
+    here, there = member.facts.cluster, primary.facts.cluster
+    if here is None or there is None or here.slots:
+        return []
+    if not any(peer.id == there.id and not peer.handshake for peer in here.peers):
+        return []
+    return [Replicate(member.key, member.spec.address, there.id)]
 
 
-def _reader(shard: Shard, primary: Member) -> Member | None:
-    """Who holds the reader endpoint: the replica that has it, else the first in sync, else the primary."""
-    replicas = [m for m in _staying(shard) if m.key != primary.key]
-    ready = [m for m in replicas if _in_role(m, primary) and not m.reboot]
-    for member in ready:
-        if shard.reader_host in _facts(member).binds:
-            return member
-    if ready:
-        return ready[0]
-    return None if shard.forming and replicas else primary
+def _configures(shard: Shard) -> list[Step]:
+    return [
+        Configure(m.key, m.spec.address, dict(m.configure)) for m in shard.staying if m.configure and m.seen.serving
+    ]
 
 
-def _configures(shard: Shard) -> tuple[Step, ...]:
-    return tuple(
-        Configure(m.key, m.spec.address, dict(m.configure)) for m in _staying(shard) if m.configure and m.seen.serving
-    )
-
-
-def _reboots(shard: Shard, primary: Member) -> tuple[Step, ...]:
+def _restarts(shard: Shard, primary: Member) -> list[Step]:
     """Replicas one by one, each only while the others are in their roles; the primary last, with its data saved.
 
-    A replica that does not answer is rebooted all the same: that may be what the reboot is for.
+    A replica that does not answer is restarted all the same: that may be what the reboot is for. A change of cluster
+    mode begins with the primary: the replicas can only follow it once it runs in the new mode.
     """
-    staying = _staying(shard)
-    for member in sorted((m for m in staying if m.reboot), key=lambda m: (m.key == primary.key, m.key)):
-        needed = staying if member.key == primary.key else [m for m in staying if m.key != member.key]
-        if all(_in_role(m, primary) for m in needed):
-            return (Stop(member.key, member.spec.address, save=member.key == primary.key),)
-    return ()
+    if primary.outdated:
+        return [Stop(primary.key, primary.spec.address, save=True)]
+    wanting = [m for m in shard.staying if m.reboot or m.outdated]
+    for member in sorted(wanting, key=lambda m: (m.key == primary.key, m.key)):
+        if member.outdated and member.key != primary.key:
+            return [Stop(member.key, member.spec.address)]
+        needed = shard.staying if member.key == primary.key else [m for m in shard.staying if m.key != member.key]
+        if all(in_role(m, primary) for m in needed):
+            return [Stop(member.key, member.spec.address, save=member.key == primary.key)]
+    return []
 
 
-def _plan_leaving(shard: Shard, primary: Member) -> tuple[tuple[tuple[Step, ...], ...], tuple[NodeKey, ...]]:
-    """Members on their way out have lost their endpoints in `_binds`; now process and folder go.
+def _plan_leaving(shard: Shard, primary: Member) -> tuple[PhasedSteps, tuple[NodeKey, ...]]:
+    """Members on their way out have lost their endpoints in `bind_steps`; now process and folder go.
 
     While the primary does not serve as one, a process that leaves may hold the only copy of the data: it stays.
     """
-    secure = _in_role(primary, primary)
+    secure = in_role(primary, primary)
     steps: list[Step] = []
     removed: list[NodeKey] = []
     for member in shard.members:
@@ -278,36 +250,4 @@ def _plan_leaving(shard: Shard, primary: Member) -> tuple[tuple[tuple[Step, ...]
             steps.append(Remove(member.key))
         else:
             removed.append(member.key)
-    return _one_stage(steps), tuple(removed)
-
-
-def _staying(shard: Shard) -> list[Member]:
-    return [m for m in shard.members if not m.leaving]
-
-
-def _in_role(member: Member, primary: Member) -> bool:
-    """Seen as the primary, or as a replica whose link to it is up and whose first synchronisation is over."""
-    if not member.seen.serving:
-        return False
-    facts = _facts(member)
-    if member.key == primary.key:
-        return facts.role is Role.PRIMARY
-    return facts.role is Role.REPLICA and facts.primary == primary.spec.address and facts.link_up
-
-
-def _start(member: Member, primary: Member | None, *, keep_data: bool = False) -> list[Step]:
-    if member.hold_s > 0:
-        return []
-    follow = primary.spec.address if primary is not None else None
-    return [Start(replace(member.spec, follow=follow), keep_data=keep_data)]
-
-
-def _facts(member: Member) -> NodeFacts:
-    facts = member.seen.facts
-    if facts is None:
-        raise ValueError(f"{member.key} was not seen to answer")
-    return facts
-
-
-def _one_stage(steps: Sequence[Step]) -> tuple[tuple[Step, ...], ...]:
-    return (tuple(steps),) if steps else ()
+    return phased(Phase.LEAVE, steps), tuple(removed)

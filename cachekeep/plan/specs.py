@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from cachekeep.domain.cache_cluster import CacheCluster
+from cachekeep.domain.cache_cluster import CacheCluster, CacheNode
 from cachekeep.domain.engine import Engine, EngineVersion
 from cachekeep.domain.nodes import NodeKey, NodeSpec, ProgramKind
 from cachekeep.domain.parameters import Family, NodeType, ParameterGroup
@@ -33,33 +33,65 @@ class Abilities:
 
 
 def node_specs(
-    clusters: Iterable[CacheCluster], groups: Mapping[str, ParameterGroup], catalog: Catalog, abilities: Abilities
+    clusters: Iterable[CacheCluster],
+    groups: Mapping[str, ParameterGroup],
+    catalog: Catalog,
+    abilities: Abilities,
+    *,
+    clustered: bool = False,
 ) -> dict[NodeKey, NodeSpec]:
-    """The spec of every node of these clusters, discovery responders included.
+    """The spec of every node of these clusters, second instances and discovery responders included.
 
-    groups: the parameter groups that the clusters name, by name. Raises KeyError for one that is missing.
+    groups: the parameter groups that the clusters name, by name. clustered: the engines run in cluster mode. Raises
+    KeyError for a group that is missing.
     """
     specs: dict[NodeKey, NodeSpec] = {}
-    for cluster in clusters:
-        engine, version = cluster.runs
-        group = groups[cluster.parameter_group]
-        family = catalog.families[group.family]
-        node_type = catalog.node_types[cluster.node_type]
+
+    def add(cluster: CacheCluster, node: CacheNode, engine: Engine, version: EngineVersion, group_name: str) -> None:
+        group = groups[group_name]
         config = engine_config(
-            family,
+            catalog.families[group.family],
             group.values,
-            node_type,
+            catalog.node_types[cluster.node_type],
             engine,
             version,
             can_defrag=(engine, version) in abilities.defrag,
             open_files=abilities.open_files,
+            clustered=clustered,
         )
+        key = cluster.key(node)
+        specs[key] = NodeSpec(key, engine, version, node.address, config)
+
+    for cluster in clusters:
+        engine, version = cluster.runs
         for node in cluster.nodes:
-            key = cluster.key(node)
-            specs[key] = NodeSpec(key, engine, version, node.address, config)
+            add(cluster, node, engine, version, cluster.parameter_group)
+        if cluster.spare is not None:
+            spare = cluster.spare
+            add(cluster, spare.node, spare.engine, spare.version, spare.parameter_group)
         if cluster.configuration_endpoint is not None:
             key = cluster.discovery_key
             specs[key] = NodeSpec(
                 key, Engine.MEMCACHED, version, cluster.configuration_endpoint, program=ProgramKind.DISCOVERY
             )
     return specs
+
+
+def parameter_group_names(clusters: Iterable[CacheCluster]) -> set[str]:
+    """Every parameter group that a node of these clusters runs with."""
+    clusters = list(clusters)
+    return {c.parameter_group for c in clusters} | {c.spare.parameter_group for c in clusters if c.spare is not None}
+
+
+def families_by_node(
+    clusters: Iterable[CacheCluster], groups: Mapping[str, ParameterGroup], catalog: Catalog
+) -> dict[NodeKey, Family]:
+    """The family of each node's parameter group."""
+    families = {}
+    for cluster in clusters:
+        for node in cluster.nodes:
+            families[cluster.key(node)] = catalog.families[groups[cluster.parameter_group].family]
+        if cluster.spare is not None:
+            family = groups[cluster.spare.parameter_group].family
+            families[cluster.key(cluster.spare.node)] = catalog.families[family]
+    return families

@@ -1,4 +1,4 @@
-"""The store on SQLite: one table for resources of all kinds, one for events, one for claimed addresses.
+"""The store on SQLite: a table for resources of all kinds, and one each for events, the journal, claimed addresses.
 
 One writer, WAL, FULL sync: a transaction that has ended survives a power cut. Called from one thread only.
 """
@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from cachekeep.domain.cache_cluster import CacheCluster
-from cachekeep.domain.events import Event, SourceType
+from cachekeep.domain.events import Event, Note, SourceType
 from cachekeep.domain.nodes import Address
 from cachekeep.domain.parameters import ParameterGroup
 from cachekeep.domain.ports import Conflict, R, Resource, WorldError
@@ -24,7 +24,7 @@ from cachekeep.domain.subnet_group import SubnetGroup
 
 log = structlog.get_logger()
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS resource (
@@ -34,6 +34,11 @@ CREATE TABLE IF NOT EXISTS event (
   number INTEGER PRIMARY KEY, at REAL NOT NULL, region TEXT NOT NULL, source_type TEXT NOT NULL,
   source_id TEXT NOT NULL, message TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS event_by_time ON event (region, at);
+CREATE TABLE IF NOT EXISTS note (
+  number INTEGER PRIMARY KEY, at REAL NOT NULL, region TEXT NOT NULL, resource_id TEXT NOT NULL,
+  sentence TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS note_by_resource ON note (region, resource_id, number);
+CREATE INDEX IF NOT EXISTS note_by_time ON note (at);
 CREATE TABLE IF NOT EXISTS address (
   host TEXT NOT NULL, port INTEGER NOT NULL, owner TEXT NOT NULL, PRIMARY KEY (host, port)) WITHOUT ROWID;
 """
@@ -46,6 +51,8 @@ _KINDS: dict[type[Any], str] = {
 }
 # AWS keeps events for 14 days (ElastiCache guide, "Viewing ElastiCache events").
 EVENTS_KEPT_S = 14 * 86400
+# Of the journal of one resource; whatever goes round in circles must not fill the disk.
+NOTES_KEPT = 5000
 
 
 PAGE_BYTES = 4096
@@ -88,8 +95,25 @@ class SqliteStore:
                 "run that version, or choose another state directory"
             )
         self._db.executescript(_SCHEMA)
+        if found == 1:
+            self._give_groups_shards()
         self._db.execute("DROP TABLE IF EXISTS reserve")
         self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+    def _give_groups_shards(self) -> None:
+        """Schema 1 knew groups of one shard only, whose members stood in the group itself."""
+        rows = self._db.execute("SELECT region, name, body FROM resource WHERE kind='replicationgroup'").fetchall()
+        self._db.execute("BEGIN IMMEDIATE")
+        for region, name, body in rows:
+            group = msgspec.json.decode(body)
+            shard = {"id": "0001", "member_ids": group.pop("member_ids"), "primary_id": group.pop("primary_id")}
+            group["node_groups"] = [shard]
+            self._db.execute(
+                "UPDATE resource SET body=? WHERE kind='replicationgroup' AND region=? AND name=?",
+                (msgspec.json.encode(group), region, name),
+            )
+        self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        self._db.execute("COMMIT")
 
     def close(self) -> None:
         self._db.close()
@@ -117,6 +141,13 @@ class SqliteStore:
             (region, since, until, source_type, source_id),
         )
         return [Event(at, region, SourceType(kind), name, message) for at, kind, name, message in rows]
+
+    def journal(self, region: str, resource_id: str, *, since: float = 0.0, limit: int = 1000) -> list[Note]:
+        rows = self._db.execute(
+            "SELECT at, sentence FROM note WHERE region=? AND resource_id=? AND at>=? ORDER BY number DESC LIMIT ?",
+            (region, resource_id, since, limit),
+        ).fetchall()
+        return [Note(at, region, resource_id, sentence) for at, sentence in reversed(rows)]
 
     def subscribe(self, changed: Callable[[Sequence[Resource]], None]) -> None:
         self._subscribers.append(changed)
@@ -228,6 +259,23 @@ class SqliteTransaction:
             event.message,
         )
         self._write("DELETE FROM event WHERE region=? AND at<?", event.region, event.at - EVENTS_KEPT_S)
+
+    def add_note(self, note: Note) -> None:
+        self._write(
+            "INSERT INTO note (at, region, resource_id, sentence) VALUES (?,?,?,?)",
+            note.at,
+            note.region,
+            note.resource_id,
+            note.sentence,
+        )
+        self._write("DELETE FROM note WHERE at<?", note.at - EVENTS_KEPT_S)
+        self._write(
+            "DELETE FROM note WHERE region=?1 AND resource_id=?2 AND number<=(SELECT number FROM note"
+            " WHERE region=?1 AND resource_id=?2 ORDER BY number DESC LIMIT 1 OFFSET ?3)",
+            note.region,
+            note.resource_id,
+            NOTES_KEPT,
+        )
 
     def addresses(self) -> set[Address]:
         return {Address(host, port) for host, port in self._store._db.execute("SELECT host, port FROM address")}

@@ -263,6 +263,7 @@ def test_loading_engine_says_so(
         with connect(address.host, address.port) as link:
             for number in range(100):
                 say(link, "SET", f"key{number}", "x" * 200)
+        host.mark_saved(spec.key, True)
         await admin.shutdown_saving(address)
         await eventually(lambda: host.find(spec.key) is None)
         await host.start(spec, valkey, keep_data=True)

@@ -199,8 +199,9 @@ def test_reused_pid_is_not_taken_for_the_node(host: LocalHost, nodes_root: Path)
     assert look(os.getpid()) == me or look(os.getpid()) is not None
 
 
+@pytest.mark.parametrize("grace_s", [0, 30])
 def test_suspended_process_is_killed_without_waiting(
-    host: LocalHost, valkey: EngineInstall, fresh_address: FreshAddress, eventually: Eventually
+    host: LocalHost, valkey: EngineInstall, fresh_address: FreshAddress, eventually: Eventually, grace_s: float
 ) -> None:
     address = fresh_address()
 
@@ -209,8 +210,9 @@ def test_suspended_process_is_killed_without_waiting(
         await eventually(lambda: answers(address))
         os.kill(process.pid, signal.SIGSTOP)
         await eventually(lambda: (seen := look(process.pid)) is not None and seen.stopped)
-        await asyncio.wait_for(host.stop(KEY, grace_s=30), 5)
+        await asyncio.wait_for(host.stop(KEY, grace_s=grace_s), 5)
         assert host.find(KEY) is None
+        assert not answers(address)
 
     asyncio.run(run())
 

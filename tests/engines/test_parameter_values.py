@@ -18,6 +18,7 @@ import valkey
 from cachekeep.data.load import families, family_of, node_types
 from cachekeep.domain.engine import Engine, EngineInstall, EngineVersion
 from cachekeep.domain.parameters import ChangeType, Parameter
+from cachekeep.host.config_file import directive
 from cachekeep.plan.parameters import (
     RECORDED_ONLY,
     drift,
@@ -151,9 +152,9 @@ def _options(config: Mapping[str, str]) -> list[str]:
 
 
 def _config_file(folder: Path, port: int, config: Mapping[str, str]) -> Path:
-    lines = ["bind 127.0.0.1", f"port {port}", f'dir "{folder}"', 'save ""', "set-proc-title no"]
+    lines = ["bind 127.0.0.1", f"port {port}", f'dir "{folder}"', "set-proc-title no"]
     for name, value in config.items():
-        lines += [f"{name} {line}" if line else f'{name} ""' for line in value.split("\n")]
+        lines += directive(name, value)
     path = folder / "engine.conf"
     path.write_text("\n".join(lines) + "\n")
     return path
@@ -176,6 +177,8 @@ def _await_answer(running: Running, log: Path) -> None:
 def _other_value(parameter: Parameter) -> str:
     if parameter.name == "notify-keyspace-events":
         return "KEA"
+    if parameter.name == "save":
+        return "900 1 300 10"
     candidates = [part for part in parameter.allowed.split(",") if part]
     if parameter.data_type == "integer":
         number = int(parameter.default)
@@ -225,8 +228,8 @@ def test_every_immediate_parameter_can_be_set_live(launch: Launch, name: str, fa
         if wanted == config:
             unchanged.append(parameter.name)
         assert missing.live.keys() >= {key for key in wanted if wanted[key] != config[key]}
-        for directive, value in missing.live.items():
-            running.client.config_set(directive, value)
+        for setting, value in missing.live.items():
+            running.client.config_set(setting, value)
         assert not drift(wanted, running.config(wanted), known), parameter.name
     assert unchanged == ([] if can_defrag else ["activedefrag"])
 
@@ -245,7 +248,8 @@ def test_every_other_parameter_takes_effect_by_a_restart(launch: Launch, name: s
     install = _install(name)
     known = families()[family]
     running = launch(install, engine_config(known, {}, NODE, install.engine, install.version))
-    parameters = _changeable(family, ChangeType.REQUIRES_REBOOT)
+    # Cluster mode is not taken from the parameter group but from what the group of nodes is.
+    parameters = [p for p in _changeable(family, ChangeType.REQUIRES_REBOOT) if p.name != "cluster-enabled"]
     assert parameters
     for parameter in parameters:
         values = {parameter.name: _other_value(parameter)}
@@ -256,6 +260,18 @@ def test_every_other_parameter_takes_effect_by_a_restart(launch: Launch, name: s
         restarted = launch(install, wanted)
         assert not drift(wanted, restarted.config(wanted), known)
         restarted.stop()
+
+
+@pytest.mark.parametrize(("name", "family"), OWN)
+def test_an_engine_in_cluster_mode_has_nothing_to_mend(launch: Launch, name: str, family: str) -> None:
+    install = _install(name)
+    known = families()[family]
+    config = engine_config(known, {"databases": "4"}, NODE, install.engine, install.version, clustered=True)
+    running = launch(install, config)
+    seen = running.config(config)
+    assert set(seen) == set(config)
+    assert not drift(config, seen, known)
+    assert running.client.config_get("cluster-enabled") == {"cluster-enabled": "yes"}
 
 
 @pytest.mark.parametrize(("name", "family"), OWN)
@@ -270,6 +286,7 @@ def test_the_ends_of_all_ranges_start_an_engine(launch: Launch, name: str, famil
             fitting = [int(v) for v in ends if parameter.data_type == "integer" and not why_not_allowed(parameter, v)]
             if fitting and parameter.name != "databases":  # a million databases take a gigabyte
                 values[parameter.name] = str(pick(fitting))
+        values["save"] = "1 1" if pick is min else " ".join(["999999999"] * 32)
         config = engine_config(known, values, NODE, install.engine, install.version)
         running = launch(install, config)
         assert not drift(config, running.config(config), known)

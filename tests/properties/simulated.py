@@ -1,172 +1,36 @@
-"""A machine in memory: engines that replicate, folders, and the ports Host and EngineAdmin over them.
-
-Time passes only in `World.tick`. What is modelled after the engines: a replica whose data is the beginning of its
-primary's resumes, any other synchronises as a whole (transfer, load, link up); a link is down while the primary does
-not answer; an address that one engine listens on is refused to every other.
-"""
+"""The ports Host, EngineAdmin, EngineCatalogue and Clock over a machine in memory (tests.properties.machine)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from cachekeep.domain.engine import Engine, EngineInstall, EngineVersion
 from cachekeep.domain.nodes import Address, NodeFacts, NodeKey, NodeSpec, Process, ProgramKind, Role
 from cachekeep.domain.ports import WorldError
+from cachekeep.domain.slots import Slots, numbers_of
+from tests.properties import bus
+from tests.properties.bus import Bus
+from tests.properties.machine import BYTES_PER_WRITE, Folder, Running, World
 
-BYTES_PER_WRITE = 10
+# A pause of writes lifts itself after so many ticks.
+PAUSE_TICKS = 10
+MOVED_AT_ONCE = 2
 
 
 class ServiceDied(BaseException):
     """The service was killed here; the machine goes on."""
 
 
-@dataclass
-class Running:
-    """A process and the engine in it. writes: its data set, in the order of the writes.
-
-    synced: it has had a data set (its own or a primary's). transfer, loading: ticks that are left of each.
-    silent, stalled: ticks for which it answers nobody, or applies nothing that it receives.
-    """
-
-    process: Process
-    spec: NodeSpec
-    role: Role
-    primary: Address | None
-    writes: tuple[int, ...]
-    binds: tuple[str, ...]
-    config: dict[str, str]
-    synced: bool = False
-    link_up: bool = False
-    transfer: int = 0
-    loading: int = 0
-    incoming: tuple[int, ...] = ()
-    silent: int = 0
-    stalled: int = 0
-
-    @property
-    def offset(self) -> int:
-        return len(self.writes) * BYTES_PER_WRITE
-
-    @property
-    def answers(self) -> bool:
-        return self.silent == 0
-
-
-@dataclass
-class Folder:
-    """saved: the mark; it counts only together with data. tried: a process was started since it was made."""
-
-    data: tuple[int, ...] | None = None
-    saved: bool = False
-    tried: bool = False
-    config: Mapping[str, str] = field(default_factory=dict)
-    log: list[str] = field(default_factory=list)
-    announced: tuple[int, tuple[Address, ...]] | None = None
-
-
-@dataclass
-class World:
-    """stale_marks: a saved data set stays marked when its engine served and died before anybody looked."""
-
-    running: dict[NodeKey, Running] = field(default_factory=dict)
-    folders: dict[NodeKey, Folder] = field(default_factory=dict)
-    exits: dict[Process, Callable[[], None]] = field(default_factory=dict)
-    stale_marks: bool = False
-    broken_starts: set[NodeKey] = field(default_factory=set)
-    pids: int = 100
-
-    def at(self, host: str) -> Running | None:
-        """Who listens there."""
-        return next((e for e in self.running.values() if host in e.binds), None)
-
-    def tick(self) -> None:
-        for engine in self.running.values():
-            if engine.silent:
-                engine.silent -= 1
-            elif engine.loading:
-                self._load(engine)
-            elif engine.role is Role.REPLICA:
-                self._replicate(engine)
-
-    def _load(self, engine: Running) -> None:
-        engine.loading -= 1
-        if not engine.loading:
-            engine.writes, engine.synced = engine.incoming, True
-            engine.link_up = engine.role is Role.REPLICA
-
-    def _replicate(self, engine: Running) -> None:
-        source = self.at(engine.primary.host) if engine.primary else None
-        if source is None or source is engine or not source.answers or source.loading:
-            engine.link_up, engine.transfer = False, 0
-        elif engine.stalled:
-            engine.stalled -= 1
-        elif engine.transfer:
-            engine.transfer -= 1
-            if not engine.transfer:
-                engine.incoming, engine.writes, engine.loading = source.writes, (), 1
-        elif engine.synced and source.writes[: len(engine.writes)] == engine.writes:
-            engine.link_up, engine.writes = True, source.writes
-        else:
-            engine.link_up, engine.transfer = False, 2
-
-    def write(self, host: str, value: int) -> bool:
-        """A client's write to the endpoint; True when it was acknowledged."""
-        engine = self.at(host)
-        if engine is None or not engine.answers or engine.loading or engine.role is not Role.PRIMARY:
-            return False
-        engine.writes, engine.synced = (*engine.writes, value), True
-        return True
-
-    def kill(self, key: NodeKey) -> None:
-        engine = self.running.get(key)
-        if engine is None:
-            return
-        if not self.stale_marks and not engine.loading:
-            self.folders[key].saved = False
-        self.end(key)
-
-    def end(self, key: NodeKey) -> None:
-        engine = self.running.pop(key, None)
-        if engine is not None:
-            on_exit = self.exits.pop(engine.process, None)
-            if on_exit is not None:
-                on_exit()
-
-    def start(self, spec: NodeSpec, *, keep_data: bool) -> Process:
-        if spec.key in self.running:
-            return self.running[spec.key].process
-        self.pids += 1
-        process = Process(self.pids, str(self.pids * 7))
-        folder = self.folders.setdefault(spec.key, Folder())
-        folder.config = dict(spec.config)
-        if not keep_data:
-            folder.data, folder.saved = None, False
-        folder.tried = True
-        if spec.key in self.broken_starts:
-            folder.log = ["Fatal error, can't open config file"]
-            return process
-        loads = folder.data is not None
-        self.running[spec.key] = Running(
-            process=process,
-            spec=spec,
-            role=Role.REPLICA if spec.follow else Role.PRIMARY,
-            primary=spec.follow,
-            writes=(),
-            binds=(spec.address.host,),
-            config=dict(spec.config),
-            incoming=folder.data or (),
-            loading=1 if loads else 0,
-        )
-        return process
-
-
 class Mischief:
-    """What goes wrong with the n-th call that changes something: it fails, its reply is lost, the service dies."""
+    """What goes wrong with the n-th call that changes something: it fails, its reply is lost, the service dies.
+
+    done: called after every change.
+    """
 
     def __init__(self) -> None:
         self.kind: str | None = None
         self.after = 0
+        self.done: Callable[[], None] = lambda: None
 
     def arm(self, kind: str | None, after: int) -> None:
         self.kind, self.after = kind, after
@@ -184,6 +48,12 @@ class Mischief:
             self.kind = None
             raise WorldError("the reply was lost")
         self.after -= 1
+        self.done()
+
+    def between(self) -> None:
+        """Between two changes that one call makes."""
+        self.afterwards()
+        self.before()
 
 
 class FakeHost:
@@ -202,6 +72,8 @@ class FakeHost:
 
     async def stop(self, key: NodeKey, *, grace_s: float) -> None:
         self.mischief.before()
+        if grace_s == 0.0:
+            self.world.kill(key)
         self.world.end(key)
         self.stopped.append(key)
         self.mischief.afterwards()
@@ -219,6 +91,12 @@ class FakeHost:
     def is_saved(self, key: NodeKey) -> bool:
         folder = self.world.folders.get(key)
         return folder is not None and folder.saved and folder.data is not None
+
+    def kept(self, key: NodeKey, config: Mapping[str, str]) -> str:
+        folder = self.world.folders.get(key)
+        if folder is None or not (config.get("appendonly") == "yes" or config.get("save")):
+            return ""
+        return next((kind for kind in ("aof", "rdb") if kind in folder.kept), "")
 
     def mark_saved(self, key: NodeKey, saved: bool) -> None:
         if key in self.world.folders:
@@ -272,7 +150,7 @@ class FakeAdmin:
             self.world.tick()
         found = self._at(address)
         return NodeFacts(
-            version="9.1.2",
+            version=f"{found.spec.version}.2",
             pid=found.process.pid,
             role=found.role,
             offset=found.offset,
@@ -281,34 +159,89 @@ class FakeAdmin:
             loading=found.loading > 0,
             primary=found.primary,
             binds=found.binds,
-            used_memory_bytes=len(found.writes) * BYTES_PER_WRITE,
-            keys=len(found.writes),
+            used_memory_bytes=len(found.data) * BYTES_PER_WRITE,
+            keys=len(found.data),
             config={name: found.config[name] for name in settings if name in found.config},
+            unexpected_errors=found.errors,
+            cluster=None if found.bus is None or found.loading else found.bus.facts(),
         )
+
+    async def ping(self, address: Address, timeout_s: float) -> None:
+        engine = self.world.at(address.host)
+        if engine is None or not engine.answers:
+            raise WorldError(f"{address} does not answer")
+
+    async def interrupt(self, address: Address) -> None:
+        raise WorldError("no script runs")
 
     async def takes_connections(self, address: Address) -> bool:
         return self.world.at(address.host) is not None
 
     async def follow(self, address: Address, primary: Address) -> None:
         engine = self._change(address)
-        if engine.primary != primary:
-            engine.role, engine.primary = Role.REPLICA, primary
-            engine.link_up, engine.transfer = False, 0
+        self._become_replica(engine, primary)
         self.mischief.afterwards()
 
     async def promote(self, address: Address) -> None:
         engine = self._change(address)
-        engine.role, engine.primary, engine.link_up, engine.transfer = Role.PRIMARY, None, False, 0
+        self._become_primary(engine)
         self.mischief.afterwards()
 
     async def bind(self, address: Address, hosts: Sequence[str], given_up: Collection[str]) -> None:
         engine = self._change(address)
+        self._listen(engine, hosts)
+        self.mischief.afterwards()
+
+    def _listen(self, engine: Running, hosts: Sequence[str]) -> None:
         for host in hosts:
             holder = self.world.at(host)
             if holder is not None and holder is not engine:
                 raise WorldError(f"{host} is in use")
         engine.binds = tuple(hosts)
+
+    async def switch_over(
+        self,
+        address: Address,
+        successor: Address,
+        binds: Sequence[str],
+        successor_binds: Sequence[str],
+        given_up: Collection[str],
+    ) -> None:
+        """The inner points of engine.switch_over, in its order."""
+        old = self._change(address)
+        new = self._at(successor)
+        if old.role is not Role.PRIMARY or new.primary != address or not new.link_up or new.stalled:
+            raise WorldError(f"{successor} did not catch up")
+        bound = old.binds
+        old.paused = PAUSE_TICKS
+        try:
+            self.mischief.between()
+            new.writes, new.paused = old.writes, PAUSE_TICKS
+            self._become_primary(new)
+            self.mischief.between()
+            self._become_replica(old, successor)
+            self._listen(old, [host for host in binds if host in bound] or list(binds))
+            self.mischief.between()
+        except WorldError:
+            self._become_replica(new, address)
+            new.link_up, new.paused = True, 0
+            self._become_primary(old)
+            self._listen(old, bound)
+            old.paused = 0
+            raise
+        new.paused = old.paused = 0
+        self._listen(new, successor_binds)
+        self.mischief.between()
+        self._listen(old, binds)
         self.mischief.afterwards()
+
+    def _become_primary(self, engine: Running) -> None:
+        engine.role, engine.primary, engine.link_up, engine.transfer = Role.PRIMARY, None, False, 0
+
+    def _become_replica(self, engine: Running, primary: Address) -> None:
+        if engine.primary != primary:
+            engine.role, engine.primary = Role.REPLICA, primary
+            engine.link_up, engine.transfer = False, 0
 
     async def configure(self, address: Address, values: Mapping[str, str]) -> None:
         self._change(address).config.update(values)
@@ -322,6 +255,94 @@ class FakeAdmin:
         if self.save_reply_lost:
             raise WorldError("no answer within 120 s")
 
+    async def meet(self, address: Address, peer: Address) -> None:
+        engine = self._clustered(address)
+        engine.greeted[peer] = bus.HANDSHAKE_TICKS
+        self.mischief.afterwards()
+
+    async def forget_node(self, address: Address, node_id: str) -> None:
+        bus.forget(self._clustered(address), node_id)
+        self.mischief.afterwards()
+
+    async def add_slots(self, address: Address, slots: Slots, epoch: int) -> None:
+        bus.add_slots(self._clustered(address), numbers_of(slots), epoch)
+        self.mischief.afterwards()
+
+    async def replicate(self, address: Address, primary_id: str) -> None:
+        mine = self._clustered(address)
+        engine = self._at(address)
+        view = mine.peers.get(primary_id)
+        if view is None:
+            raise WorldError(f"Unknown node {primary_id}")
+        if view.primary_id is not None:
+            raise WorldError("I can only replicate a primary")
+        if mine.primary_id is None and (mine.slots or engine.data):
+            raise WorldError("To set a primary the node must be empty and without assigned slots")
+        if mine.primary_id != primary_id:
+            mine.primary_id = primary_id
+            self._become_replica(engine, view.address)
+        self.mischief.afterwards()
+
+    async def take_over(self, address: Address, *, vote: bool) -> None:
+        self._clustered(address)
+        engine = self._at(address)
+        if engine.role is Role.REPLICA:
+            bus.become_primary(engine)
+        self.mischief.afterwards()
+
+    async def cluster_switch_over(self, address: Address) -> None:
+        mine = self._clustered(address)
+        engine = self._at(address)
+        if engine.role is Role.PRIMARY:
+            return
+        old = next((e for e in self.world.running.values() if e.bus is not None and e.bus.id == mine.primary_id), None)
+        if old is None or not old.answers or not engine.link_up or engine.stalled or old.role is Role.REPLICA:
+            raise WorldError(f"{address} was not handed the primary's role")
+        engine.writes = old.writes
+        bus.become_primary(engine)
+        mine.slots |= bus.bus_of(old).slots
+        bus.demote(old, mine)
+        self.mischief.afterwards()
+
+    async def migrate_slots(self, address: Address, slots: Slots, target_id: str) -> None:
+        bus.migrate(self._clustered(address), slots, target_id)
+        self.mischief.afterwards()
+
+    async def cancel_migrations(self, address: Address) -> None:
+        for migration in self._clustered(address).migrations:
+            if migration.running:
+                migration.state = "cancelled"
+        self.mischief.afterwards()
+
+    async def move_slots(
+        self,
+        address: Address,
+        slots: Slots,
+        source_id: str,
+        target: Address,
+        target_id: str,
+        others: Sequence[Address],
+    ) -> None:
+        """A few at once, those that are half moved first; key by key, and then the owner."""
+        here, there = self._clustered(address), self._clustered(target)
+        source, its = self._at(address), self._at(target)
+        if (here.id, there.id) != (source_id, target_id) or its.role is Role.REPLICA:
+            raise WorldError("the nodes have changed")
+        wanted = sorted(numbers_of(slots) & here.slots, key=lambda s: (s not in there.importing, s))
+        for slot in wanted[:MOVED_AT_ONCE]:
+            there.importing[slot] = source_id
+            self.mischief.between()
+            here.exporting[slot] = target_id
+            for value in [v for v in sorted(source.data) if bus.slot_of(v) == slot]:
+                self.mischief.between()
+                bus.take_values(its, [value])
+                source.writes += (bus.gone(value),)
+            self.mischief.between()
+            bus.claim(its, frozenset({slot}))
+            self.mischief.between()
+            bus.give_away(source, frozenset({slot}))
+        self.mischief.afterwards()
+
     async def forget(self, address: Address) -> None:
         return
 
@@ -333,6 +354,12 @@ class FakeAdmin:
         if engine is None or not engine.answers or engine.spec.program is ProgramKind.DISCOVERY:
             raise WorldError(f"{address} does not answer")
         return engine
+
+    def _clustered(self, address: Address) -> Bus:
+        engine = self._change(address)
+        if engine.bus is None:
+            raise WorldError("This instance has cluster support disabled")
+        return engine.bus
 
     def _change(self, address: Address) -> Running:
         self.mischief.before()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from cachekeep.data.load import families
-from cachekeep.domain.cache_cluster import CacheCluster, CacheNode, Upkeep
+from cachekeep.domain.cache_cluster import CacheCluster, CacheNode, Pending, Spare, Upkeep
 from cachekeep.domain.engine import Engine, EngineVersion
 from cachekeep.domain.nodes import Address, NodeKey, NodeSpec, ProgramKind
 from cachekeep.domain.parameters import Family
-from cachekeep.domain.replication_group import ReplicationGroup
+from cachekeep.domain.replication_group import NodeGroup, ReplicationGroup
+from cachekeep.plan.upgrades import Begun, begin
 
 REGION = "us-east-1"
 # 1750000000 is a Sunday, 15:06 UTC.
@@ -64,11 +66,26 @@ def group_of(name: str, members: tuple[str, ...], *, window: str = CLOSED_WINDOW
         "default",
         upkeep(window),
         NOW,
-        members,
-        members[0],
+        (NodeGroup("0001", members, members[0]),),
         primary_endpoint=Address(PRIMARY_HOST, 6379),
         reader_endpoint=Address(READER_HOST, 6379),
     )
+
+
+def upgrading(group: ReplicationGroup, members: Sequence[CacheCluster], version: str, now: float) -> Begun:
+    """As ModifyReplicationGroup with an EngineVersion leaves them. The second instance of node 3 is at 103."""
+    wanted = EngineVersion.parse(version)
+    pending = Pending(engine=group.engine, version=wanted, parameter_group=group.parameter_group)
+    waiting = []
+    for member in members:
+        number = int(member.nodes[0].address.host.rpartition(".")[2]) % 100
+        instance = version if member.nodes[0].instance != version else f"{version}b"
+        taken = {member.nodes[0].address, member.nodes[0].published}
+        address = address_of(number + 100) if address_of(number + 100) not in taken else address_of(number)
+        node = CacheNode("0001", address, member.nodes[0].zone, now, instance=instance)
+        spare = Spare(node, group.engine, wanted, group.parameter_group)
+        waiting.append(replace(member, pending=replace(pending, spare=spare)))
+    return begin(replace(group, pending=pending), waiting, now)
 
 
 def memcached_of(name: str, numbers: tuple[int, ...], *, window: str = CLOSED_WINDOW) -> CacheCluster:
@@ -88,15 +105,20 @@ def memcached_of(name: str, numbers: tuple[int, ...], *, window: str = CLOSED_WI
     )
 
 
-def specs_of(*clusters: CacheCluster, memory: Mapping[str, int] = MEMORY) -> dict[NodeKey, NodeSpec]:
-    """Specs with a configuration small enough to read."""
+def specs_of(
+    *clusters: CacheCluster, memory: Mapping[str, int] = MEMORY, more: Mapping[str, str] | None = None
+) -> dict[NodeKey, NodeSpec]:
+    """Specs with a configuration small enough to read. more: further directives, of all that speak RESP."""
     specs = {}
     for cluster in clusters:
         limit = str(memory[cluster.node_type])
-        config = {"maxmemory": limit} if cluster.engine.speaks_resp else {"-m": limit}
+        config = {"maxmemory": limit, **(more or {})} if cluster.engine.speaks_resp else {"-m": limit}
         for node in cluster.nodes:
             key = cluster.key(node)
             specs[key] = NodeSpec(key, cluster.engine, cluster.version, node.address, config)
+        if cluster.spare is not None:
+            key = cluster.key(cluster.spare.node)
+            specs[key] = NodeSpec(key, cluster.spare.engine, cluster.spare.version, cluster.spare.node.address, config)
         if cluster.configuration_endpoint is not None:
             key = cluster.discovery_key
             specs[key] = NodeSpec(
@@ -105,5 +127,10 @@ def specs_of(*clusters: CacheCluster, memory: Mapping[str, int] = MEMORY) -> dic
     return specs
 
 
-def families_of(*clusters: CacheCluster) -> dict[str, Family]:
-    return {c.id: families()["memcached1.6" if c.engine is Engine.MEMCACHED else "valkey9"] for c in clusters}
+def families_of(*clusters: CacheCluster) -> dict[NodeKey, Family]:
+    found: dict[NodeKey, Family] = {}
+    for cluster in clusters:
+        family = families()["memcached1.6" if cluster.engine is Engine.MEMCACHED else "valkey9"]
+        spares = (cluster.spare.node,) if cluster.spare is not None else ()
+        found |= {cluster.key(node): family for node in (*cluster.nodes, *spares)}
+    return found

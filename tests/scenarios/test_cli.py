@@ -18,6 +18,8 @@ from typing import Any
 
 import psutil
 import pytest
+from valkey.cluster import ValkeyCluster
+from valkey.exceptions import ValkeyError
 
 from cachekeep import credentials
 
@@ -159,6 +161,58 @@ def test_what_down_stopped_comes_back_with_its_keys(install: Callable[..., Insta
         assert connect(endpoint).get("key499") == "value499"
     reader = demo_endpoint(ec, "ReaderEndpoint")
     wait_for(lambda: connect(reader).role()[0] == "slave" and connect(reader).get("key499") == "value499")
+
+
+def test_shards_come_back_with_their_slots_and_keys(install: Callable[..., Installation]) -> None:
+    it = install()
+    it.run("up")
+    ec = it.client()
+    ec.create_replication_group(
+        ReplicationGroupId="cm", ReplicationGroupDescription="x", NumNodeGroups=2, ReplicasPerNodeGroup=1
+    )
+    wait_for(lambda: group_status(ec, "cm") == "available")
+
+    def described() -> tuple[dict[str, Any], list[str]]:
+        group = ec.describe_replication_groups(ReplicationGroupId="cm")["ReplicationGroups"][0]
+        return dict(group["ConfigurationEndpoint"]), [shard["Slots"] for shard in group["NodeGroups"]]
+
+    endpoint, slots = described()
+
+    def clustered() -> ValkeyCluster:
+        return ValkeyCluster(host=endpoint["Address"], port=endpoint["Port"], decode_responses=True, socket_timeout=10)
+
+    client = clustered()
+    for n in range(300):
+        client.set(f"key{n}", str(n))
+    client.close()
+    shown = it.run("status").stdout
+    assert f"configuration {endpoint['Address']}:{endpoint['Port']}" in shown
+    assert "shard 0002  slots 8192-16383 (8192)  primary cm-0002-001" in shown
+    out = it.run("down").stdout
+    assert "saving the data of 2 nodes" in out
+    assert "4 processes of nodes stopped; the data is saved" in out
+    assert not it.engines()
+    it.run("up")
+    wait_for(lambda: group_status(ec, "cm") == "available" and len(it.engines()) == 4)
+    assert described() == (endpoint, slots)
+    wait_for(lambda: all(n["in_sync"] is not False for n in in_cluster(it)) and len(in_cluster(it)) == 4)
+
+    def kept() -> list[str | None] | None:
+        with suppress(ValkeyError):  # the cluster may still be coming together
+            client = clustered()
+            try:
+                return [client.get(f"key{n}") for n in range(300)]
+            finally:
+                client.close()
+        return None
+
+    assert wait_for(kept) == [str(n) for n in range(300)]
+
+
+def in_cluster(it: Installation) -> list[dict[str, Any]]:
+    """The nodes that answer, of the group in cluster mode."""
+    (group,) = json.loads(it.run("status", "--json").stdout)["groups"]
+    return [node for node in group["nodes"] if node["role"] is not None]
 
 
 def test_a_killed_service_is_started_again_over_the_same_engines(shared: Installation) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -60,30 +61,43 @@ def check_group(ec: Any, group: dict[str, Any]) -> None:
     assert group["Description"]
     assert group["AutomaticFailover"] in ("enabled", "disabled", "enabling", "disabling")
     assert group["MultiAZ"] in ("enabled", "disabled")
-    assert group["ClusterEnabled"] is False
+    assert group["ClusterEnabled"] is (group["ClusterMode"] != "disabled")
     assert group["CacheNodeType"].startswith("cache.")
     assert isinstance(group["PendingModifiedValues"], dict)
     assert group["ReplicationGroupCreateTime"] <= datetime.now(UTC)
-    (shard,) = group["NodeGroups"]
-    assert shard["NodeGroupId"] == "0001"
-    assert shard["Status"] in ("creating", "available", "modifying", "deleting")
-    if status in ("available", "modifying"):
-        assert {shard["PrimaryEndpoint"]["Port"], shard["ReaderEndpoint"]["Port"]} == {6379}
-        assert shard["PrimaryEndpoint"]["Address"] != shard["ReaderEndpoint"]["Address"]
-        assert [m["CurrentRole"] for m in shard["NodeGroupMembers"]].count("primary") == 1
-        for member in shard["NodeGroupMembers"]:
-            assert member["CacheClusterId"] in group["MemberClusters"]
-            assert (member["CacheNodeId"], member["ReadEndpoint"]["Port"]) == ("0001", 6379)
-            assert member["PreferredAvailabilityZone"]
+    assert group["NodeGroups"][0]["NodeGroupId"] == "0001"
+    for shard in group["NodeGroups"]:
+        check_shard(group, shard)
+    if group["ClusterMode"] != "disabled" and status in ("available", "modifying"):
+        assert group["ConfigurationEndpoint"]["Port"] == 6379
     for member_id in group["MemberClusters"]:
         try:
             (member,) = ec.describe_cache_clusters(CacheClusterId=member_id, ShowCacheNodeInfo=True)["CacheClusters"]
         except ec.exceptions.CacheClusterNotFoundFault:
-            # Between the two answers the delete may have come to its end.
-            assert status == "deleting"
+            # Between the two answers the delete, of the group or of this replica, may have come to its end.
+            assert status in ("deleting", "modifying")
         else:
             assert member["ReplicationGroupId"] == name
             check_cluster(member)
+
+
+def check_shard(group: dict[str, Any], shard: dict[str, Any]) -> None:
+    """With cluster mode enabled a shard has slots, and neither endpoints nor roles."""
+    assert shard["Status"] in ("creating", "available", "modifying", "deleting")
+    enabled = group["ClusterMode"] == "enabled"
+    if enabled:
+        assert re.fullmatch(r"[0-9]+-[0-9]+(,[0-9]+(-[0-9]+)?)*", shard["Slots"])
+    if group["Status"] not in ("available", "modifying"):
+        return
+    for member in shard["NodeGroupMembers"]:
+        assert member["CacheClusterId"] in group["MemberClusters"]
+        assert member["CacheNodeId"] == "0001"
+        assert member["PreferredAvailabilityZone"]
+        assert enabled or member["ReadEndpoint"]["Port"] == 6379
+    if not enabled:
+        assert {shard["PrimaryEndpoint"]["Port"], shard["ReaderEndpoint"]["Port"]} == {6379}
+        assert shard["PrimaryEndpoint"]["Address"] != shard["ReaderEndpoint"]["Address"]
+        assert [m["CurrentRole"] for m in shard["NodeGroupMembers"]].count("primary") == 1
 
 
 def group_words(ec: Any, name: str, until: str) -> list[str]:
@@ -146,6 +160,30 @@ def test_the_life_of_a_group_in_status_words(ec: Any, created: Created, name: st
     assert group_words(ec, name, "available")[-1] == "available"
     (answer,) = ec.describe_replication_groups(ReplicationGroupId=name.upper())["ReplicationGroups"]
     assert (answer["CacheNodeType"], answer["AutomaticFailover"]) == ("cache.t4g.small", "disabled")
+    answer = ec.delete_replication_group(ReplicationGroupId=name)["ReplicationGroup"]
+    assert answer["Status"] == "deleting"
+    check_group(ec, answer)
+    assert group_words(ec, name, "gone") in (["deleting"], [])
+
+
+def test_the_life_of_a_group_with_cluster_mode_in_status_words(ec: Any, created: Created, name: str) -> None:
+    answer = ec.create_replication_group(
+        ReplicationGroupId=name, ReplicationGroupDescription="x", NumNodeGroups=2, ReplicasPerNodeGroup=1
+    )["ReplicationGroup"]
+    created.append(("group", name))
+    check_group(ec, answer)
+    assert group_words(ec, name, "available") == ["creating", "available"]
+    (answer,) = ec.describe_replication_groups(ReplicationGroupId=name)["ReplicationGroups"]
+    assert answer["MemberClusters"] == [f"{name}-{shard}-00{n}" for shard in ("0001", "0002") for n in (1, 2)]
+    assert [shard["Slots"] for shard in answer["NodeGroups"]] == ["0-8191", "8192-16383"]
+    at_once: dict[str, Any] = {"ReplicationGroupId": name, "ApplyImmediately": True}
+    answer = ec.modify_replication_group_shard_configuration(NodeGroupCount=3, **at_once)["ReplicationGroup"]
+    check_group(ec, answer)
+    assert answer["PendingModifiedValues"]["Resharding"]["SlotMigration"]["ProgressPercentage"] == 0.0
+    assert group_words(ec, name, "available") == ["modifying", "available"]
+    answer = ec.increase_replica_count(NewReplicaCount=2, **at_once)["ReplicationGroup"]
+    check_group(ec, answer)
+    assert group_words(ec, name, "available")[-1] == "available"
     answer = ec.delete_replication_group(ReplicationGroupId=name)["ReplicationGroup"]
     assert answer["Status"] == "deleting"
     check_group(ec, answer)
@@ -274,6 +312,22 @@ def test_every_operation_succeeds_and_answers_what_clients_read(ec: Any, created
     assert called == set(OPERATIONS)
 
 
+def _the_size_and_roles_of_a_group(ec: Any, name: str) -> None:
+    """What asks for engines to be moved answers with the group, which becomes available again."""
+    at_once: dict[str, Any] = {"ReplicationGroupId": name, "ApplyImmediately": True}
+
+    def answered(answer: dict[str, Any]) -> None:
+        check_group(ec, answer["ReplicationGroup"])
+        assert group_words(ec, name, "available") in (["modifying", "available"], ["available"])
+
+    answered(ec.increase_replica_count(NewReplicaCount=2, **at_once))
+    answered(ec.decrease_replica_count(NewReplicaCount=1, **at_once))
+    answered(ec.modify_replication_group(AutomaticFailoverEnabled=True, **at_once))
+    answered(ec.test_failover(ReplicationGroupId=name, NodeGroupId="0001"))
+    with pytest.raises(ec.exceptions.InvalidParameterCombinationException):
+        ec.modify_replication_group_shard_configuration(NodeGroupCount=2, **at_once)
+
+
 def _a_group_and_a_cluster(ec: Any, created: Created, name: str) -> None:
     extra = {"CacheParameterGroupName": name, "CacheSubnetGroupName": name, "Tags": [{"Key": "k", "Value": "v"}]}
     ec.create_replication_group(ReplicationGroupId=name, ReplicationGroupDescription="x", NumCacheClusters=1, **extra)
@@ -312,6 +366,7 @@ def _a_group_and_a_cluster(ec: Any, created: Created, name: str) -> None:
     ]
     assert (event["SourceIdentifier"], event["SourceType"]) == (f"{name}-x", "cache-cluster")
     assert event["Date"] <= datetime.now(UTC)
+    _the_size_and_roles_of_a_group(ec, name)
     ec.delete_replication_group(ReplicationGroupId=name)
     ec.delete_cache_cluster(CacheClusterId=f"{name}-x")
     ec.get_waiter("replication_group_deleted").wait(ReplicationGroupId=name, **patience)

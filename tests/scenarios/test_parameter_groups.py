@@ -128,7 +128,7 @@ def test_default_groups(ec: Any) -> None:
         ("timeout", "5"),
         ("timeout", "many"),
         ("maxmemory", "1"),
-        ("appendonly", "yes"),
+        ("save", "900"),
         ("timeout", "20\r\nrequirepass x"),
     ],
 )

@@ -3,11 +3,12 @@
 A file is one story: stored values live on from block to block with what the planner changed in them, and so does what
 was seen. `CACHEKEEP_REWRITE=1 pytest tests/scripts` writes the answers anew; read the difference before keeping it.
 
-    shard a b c [primary=b] [endpoints=none] [forming]    the shard planner alone
+    shard a b c [primary=b] [endpoints=none] [forming] [automatic=no] [hand_over=b]    the shard planner alone
     group a b [window=open]                               a replication group that is being created
     cluster a | memcached 1 2 [window=open]               a cluster of its own
     b: alive replica of=a link=up offset=90 binds=own,R   see stage.py
     reboot b | leave b | delete [retain] | node_type NAME | apply NAME | add 3 | remove 2
+    hand_over [b] [test] | upgrade 9.2 | later SECONDS
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import pytest
 
 from cachekeep.domain.cache_cluster import CacheCluster, CacheNode, Pending, Status
 from cachekeep.domain.nodes import NodeKey, NodeSpec
-from cachekeep.domain.replication_group import ReplicationGroup
+from cachekeep.domain.replication_group import HandOver, ReplicationGroup
 from cachekeep.plan.cache_cluster import plan_cluster
 from cachekeep.plan.decision import Decision, Look
 from cachekeep.plan.memcached import plan_memcached
@@ -39,6 +40,7 @@ from tests.properties.stored import (
     group_of,
     memcached_of,
     specs_of,
+    upgrading,
 )
 from tests.scripts.stage import Seen, changes, key_of, leaving, observed, rebooting, spoken, stage_lines
 
@@ -56,6 +58,7 @@ class Story:
         self.clusters: dict[str, CacheCluster] = {}
         self.shard: dict[str, str] | None = None
         self.order: list[str] = []
+        self.now = NOW
 
     def tell(self, line: str) -> None:
         if ":" in line:
@@ -114,6 +117,24 @@ class Story:
             self.group = replace(self.group, node_type=names[0], status=Status.MODIFYING)
         self.clusters = {n: with_node_type(c, names[0]) for n, c in self.clusters.items()}
 
+    def _hand_over(self, names: list[str], _: dict[str, str]) -> None:
+        """As TestFailover (`test`) and a promotion by ModifyReplicationGroup do; of a shard, the planner's wish."""
+        to = next((n for n in names if n != "test"), None)
+        if self.shard is not None:
+            self.shard["hand_over"] = str(to)
+            return
+        assert self.group is not None
+        shard = replace(self.group.node_groups[0], hand_over=HandOver(to, "test" in names))
+        self.group = replace(self.group.with_shard(shard), status=Status.MODIFYING)
+
+    def _upgrade(self, names: list[str], _: dict[str, str]) -> None:
+        assert self.group is not None
+        begun = upgrading(self.group, list(self.clusters.values()), names[0], self.now)
+        self.group, self.clusters = begun.group, {c.id: c for c in begun.members}
+
+    def _later(self, names: list[str], _: dict[str, str]) -> None:
+        self.now += float(names[0])
+
     def _add(self, names: list[str], _: dict[str, str]) -> None:
         nodes = tuple(CacheNode(f"{int(n):04d}", address_of(int(n), 11211), "us-east-1b", NOW) for n in names)
         self.clusters["m"] = replace(self.clusters["m"], pending=Pending(nodes_to_add=nodes))
@@ -134,7 +155,8 @@ class Story:
         if self.shard is not None:
             return self._plan_shard(specs, names)
         hold = {names[n]: float(s.told["hold"]) for n, s in self.seen.items() if "hold" in s.told}
-        look = Look(NOW, nodes, by_key, families_of(*clusters), hold)
+        switch = {names[n]: float(s.told["switch_hold"]) for n, s in self.seen.items() if "switch_hold" in s.told}
+        look = Look(self.now, nodes, by_key, families_of(*clusters), hold, switch)
         if self.group is not None:
             decision = plan_group(self.group, [self.clusters[m] for m in self.group.member_ids], look)
         elif clusters[0].engine.speaks_resp:
@@ -159,6 +181,9 @@ class Story:
                     reboot="reboot" in seen.words,
                     configure=((configure.split(":")[0], configure.split(":")[1]),) if configure else (),
                     hold_s=float(seen.told.get("hold", "0")),
+                    switch_hold_s=float(seen.told.get("switch_hold", "0")),
+                    standby="standby" in seen.words,
+                    outdated="outdated" in seen.words,
                 )
             )
         with_endpoints = self.shard.get("endpoints") != "none"
@@ -166,9 +191,11 @@ class Story:
             Shard(
                 tuple(members),
                 key_of(self.shard["primary"]),
-                PRIMARY_HOST if with_endpoints else None,
+                (PRIMARY_HOST,) if with_endpoints else (),
                 READER_HOST if with_endpoints else None,
                 forming=bool(self.shard["forming"]),
+                hand_over_to=key_of(self.shard["hand_over"]) if "hand_over" in self.shard else None,
+                automatic=self.shard.get("automatic") != "no",
             )
         )
         self.shard["primary"] = plan.primary.cluster_id
@@ -176,6 +203,8 @@ class Story:
         lines += [f"primary: {plan.primary.cluster_id}"]
         lines += [f"removed: {', '.join(key.cluster_id for key in plan.removed)}"] if plan.removed else []
         lines += ["settled"] if plan.settled else []
+        lines += ["lost"] if plan.lost else []
+        lines += [f"behind: {plan.behind}"] if plan.behind else []
         return [spoken(line, names, specs) for line in [*lines, f"says: {plan.sentence}"]]
 
     def _told(self, decision: Decision) -> list[str]:
@@ -209,6 +238,8 @@ def _names(clusters: list[CacheCluster]) -> dict[str, NodeKey]:
     for cluster in clusters:
         for node in cluster.nodes:
             names[cluster.id if cluster.engine.speaks_resp else str(int(node.node_id))] = cluster.key(node)
+        if cluster.spare is not None:
+            names[f"{cluster.id}+"] = cluster.key(cluster.spare.node)
         if cluster.configuration_endpoint is not None:
             names["cfg"] = cluster.discovery_key
     return names

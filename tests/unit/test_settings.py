@@ -21,6 +21,7 @@ def test_the_defaults_need_nothing() -> None:
     assert (settings.port, settings.account_id, settings.region) == (8600, "000000000000", "us-east-1")
     assert settings.url == "http://127.0.0.1:8600"
     assert not settings.redis_stand_in
+    assert (settings.hang_timeout, settings.rollback_hours, settings.sync_timeout) == (5.0, 1.0, 600.0)
     assert settings.access_keys == {}
 
 
@@ -43,6 +44,9 @@ def test_an_option_wins_over_the_environment_and_that_over_the_file(tmp_path: Pa
         ("redis_stand_in", "true", True),
         ("region", "ap-south-1", "ap-south-1"),
         ("log_level", "debug", "debug"),
+        ("hang_timeout", "0.5", 0.5),
+        ("rollback_hours", "0", 0.0),
+        ("sync_timeout", "86400", 86400.0),
     ],
 )
 def test_every_setting_has_a_variable(name: str, text: str, value: object) -> None:
@@ -75,6 +79,14 @@ def test_the_file_takes_tomls_own_types(tmp_path: Path) -> None:
         ("redis_stand_in", "perhaps"),
         ("region", "Europe West"),
         ("log_level", "loud"),
+        ("hang_timeout", "0.4"),
+        ("hang_timeout", "3601"),
+        ("hang_timeout", "soon"),
+        ("rollback_hours", "-1"),
+        ("rollback_hours", "169"),
+        ("rollback_hours", "nan"),
+        ("sync_timeout", "4"),
+        ("sync_timeout", "inf"),
     ],
 )
 def test_what_is_out_of_bounds_is_refused_by_name(name: str, text: str) -> None:

@@ -7,14 +7,18 @@ from datetime import datetime
 from itertools import pairwise
 
 from cachekeep.api import present
+from cachekeep.api.capacity import could_promise, why_too_small
 from cachekeep.api.context import Call, engine_named
 from cachekeep.api.ops.cache_clusters import find_cluster
-from cachekeep.api.ops.replication_groups import find_group
+from cachekeep.api.ops.members import find_group, members_of
 from cachekeep.api.paging import page
 from cachekeep.data.load import family_of
+from cachekeep.domain.cache_cluster import CacheCluster
 from cachekeep.domain.engine import EngineInstall, EngineVersion
 from cachekeep.domain.events import Event, SourceType
 from cachekeep.domain.faults import invalid_combination, invalid_value
+from cachekeep.domain.replication_group import ReplicationGroup
+from cachekeep.plan.placement import growth_bytes
 
 # Without times, AWS answers with the last hour; events are kept for 14 days.
 DEFAULT_MINUTES = 60
@@ -119,25 +123,30 @@ def _covers(text: str, install: EngineInstall) -> bool:
 
 
 def list_allowed_node_type_modifications(call: Call) -> present.Shape:
-    """Larger and smaller types, by memory, that this machine could promise; Memcached: none."""
+    """Larger and smaller types, by memory, that this machine could promise and the data fits; Memcached: none."""
     cluster_id, group_id = call.text("CacheClusterId"), call.text("ReplicationGroupId")
     if (cluster_id is None) == (group_id is None):
         raise invalid_combination("Use either CacheClusterId or ReplicationGroupId.")
+    resource: ReplicationGroup | CacheCluster
     if group_id is not None:
-        resource, nodes = find_group(call, group_id), len(find_group(call, group_id).member_ids)
-        now = resource.node_type
-        resp = True
+        resource = find_group(call, group_id)
+        members = members_of(call.services.store, resource)
     else:
-        cluster = find_cluster(call, cluster_id or "")
-        nodes, now, resp = 1, cluster.node_type, cluster.engine.speaks_resp
-    if not resp:
+        resource = find_cluster(call, cluster_id or "")
+        members = [resource]
+    if not resource.engine.speaks_resp:
         return {"ScaleUpModifications": [], "ScaleDownModifications": []}
     types = call.services.catalog.node_types
-    size = types[now].maxmemory_bytes
-    most = call.services.machine.promised_at_most // nodes
-    ordered = sorted(types.values(), key=lambda t: (t.maxmemory_bytes, t.name))
+    parameters = call.parameter_group(resource.parameter_group)
+    size, now = types[resource.node_type].maxmemory_bytes, resource.pending.node_type
+    ordered = [
+        t
+        for t in sorted(types.values(), key=lambda t: (t.maxmemory_bytes, t.name))
+        if could_promise(call, growth_bytes(resource.engine, resource.node_type, now, t.name, types) * len(members))
+        and why_too_small(call, members, t, parameters) is None
+    ]
     return {
-        "ScaleUpModifications": [t.name for t in ordered if size < t.maxmemory_bytes <= most],
+        "ScaleUpModifications": [t.name for t in ordered if size < t.maxmemory_bytes],
         "ScaleDownModifications": [t.name for t in ordered if 0 < t.maxmemory_bytes < size],
     }
 

@@ -138,7 +138,7 @@ def _check_fixed(call: Call, old: ParameterGroup, new: ParameterGroup) -> None:
     family = call.services.catalog.families[old.family]
     defaults = {name: family.parameters[name].default for name in sorted(FIXED_IN_USE & family.parameters.keys())}
     changed = [n for n, default in defaults.items() if old.values.get(n, default) != new.values.get(n, default)]
-    if choose.databases(family, new) > choose.databases(family, old):
+    if choose.databases(call, new) > choose.databases(call, old):
         changed.remove("databases")
     users = _users(call, old) if changed else []
     if users:

@@ -13,7 +13,7 @@ from botocore.loaders import Loader
 from botocore.model import ServiceModel
 from botocore.parsers import create_parser
 
-from cachekeep.api import present
+from cachekeep.api import present, present_group
 from cachekeep.api.context import Call, Services
 from cachekeep.codec.aws_model import load_service
 from cachekeep.codec.xml import encode_response
@@ -22,7 +22,8 @@ from cachekeep.domain.cache_cluster import CacheCluster, CacheNode, NodeStatus, 
 from cachekeep.domain.engine import Engine, EngineVersion
 from cachekeep.domain.nodes import Address
 from cachekeep.domain.parameters import ParameterGroup
-from cachekeep.domain.replication_group import ReplicationGroup
+from cachekeep.domain.replication_group import ClusterMode, HandOver, NodeGroup, ReplicationGroup
+from cachekeep.domain.slots import parse_slots
 from cachekeep.domain.subnet_group import SubnetGroup
 
 SERVICE = load_service("elasticache")
@@ -82,8 +83,7 @@ def group(**changes: Any) -> ReplicationGroup:
         subnet_group="default",
         upkeep=UPKEEP,
         created_at=MOMENT,
-        member_ids=("a-001", "a-002"),
-        primary_id="a-001",
+        node_groups=(NodeGroup("0001", ("a-001", "a-002"), "a-001"),),
         primary_endpoint=Address("127.64.0.8", 6379),
         reader_endpoint=Address("127.64.0.9", 6379),
     )
@@ -174,7 +174,7 @@ def test_every_state_of_a_group(status: Status) -> None:
         )
         names = made.member_ids[:here]
         members = {name: cluster(id=name, status=member_status, replication_group_id="a") for name in names}
-        result = {"ReplicationGroup": present.replication_group(CALL, made, members)}
+        result = {"ReplicationGroup": present_group.replication_group(CALL, made, members)}
         answer = shown("DeleteReplicationGroup", result)["ReplicationGroup"]
         assert answer["Status"] == status.value
         assert answer["MemberClusters"] == list(names)
@@ -187,8 +187,38 @@ def test_every_state_of_a_group(status: Status) -> None:
         assert ("AutomaticFailoverStatus" in answer["PendingModifiedValues"]) == failover_waits
 
 
+@pytest.mark.parametrize("status", GROUP_STATUSES)
+def test_every_state_of_a_group_with_cluster_mode(status: Status) -> None:
+    """Two shards, one of which leaves or hands over, with and without an endpoint of the group's own."""
+    marks: list[dict[str, Any]] = [{}, {"leaving": True, "slots": ()}, {"hand_over": HandOver(to="a-0002-002")}]
+    changes: list[dict[str, Any]] = [{}, {"resharding": 12.5}, {"mode_before": ClusterMode.COMPATIBLE}]
+    for mark, change, member_status, end in product(marks, changes, Status, (Address("127.64.0.7", 6379), None)):
+        shards = (
+            NodeGroup("0001", ("a-0001-001",), "a-0001-001", parse_slots("0-99,101-16383")),
+            replace(NodeGroup("0002", ("a-0002-001", "a-0002-002"), "a-0002-001", parse_slots("100")), **mark),
+        )
+        made = group(
+            status=status, node_groups=shards, cluster_mode=ClusterMode.ENABLED, configuration_endpoint=end, **change
+        )
+        made = replace(made, primary_endpoint=None, reader_endpoint=None)
+        members = {n: cluster(id=n, status=member_status, replication_group_id="a") for n in made.member_ids}
+        result = {"ReplicationGroup": present_group.replication_group(CALL, made, members)}
+        answer = shown("TestFailover", result)["ReplicationGroup"]
+        assert answer["ClusterEnabled"] is True
+        assert answer["NodeGroups"][0]["Slots"] == "0-99,101-16383"
+        assert ("Slots" in answer["NodeGroups"][1]) == (mark.get("slots") != ())
+        assert {s["Status"] for s in answer["NodeGroups"]} <= {"creating", "available", "modifying", "deleting"}
+        assert ("ConfigurationEndpoint" in answer) == (
+            status not in (Status.CREATING, Status.CREATE_FAILED)
+            and (end is not None or member_status not in (Status.CREATING, Status.DELETING))
+        )
+        waits = answer["PendingModifiedValues"]
+        assert ("Resharding" in waits, "ClusterMode" in waits) == ("resharding" in change, "mode_before" in change)
+        assert waits.get("PrimaryClusterId") == ("a-0002-002" if "hand_over" in mark else None)
+
+
 def test_what_callers_wrote_comes_back_as_far_as_xml_can_carry_it() -> None:
-    result = {"ReplicationGroups": [present.replication_group(CALL, group(), {})]}
+    result = {"ReplicationGroups": [present_group.replication_group(CALL, group(), {})]}
     (answer,) = shown("DescribeReplicationGroups", result)["ReplicationGroups"]
     assert answer["Description"] == '<x> & "y" \ufffd é'
 

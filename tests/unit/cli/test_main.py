@@ -10,7 +10,7 @@ import pytest
 from cachekeep import __version__
 from cachekeep.cli.main import main
 
-COMMANDS = ("up", "down", "serve", "status", "env", "doctor")
+COMMANDS = ("up", "down", "serve", "status", "env", "doctor", "plan", "groups", "journal")
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +67,11 @@ def test_no_command_takes_a_secret(capsys: pytest.CaptureFixture[str], command: 
         ["env", "--region", "Europe West"],
         ["serve", "--log-level", "loud"],
         ["up", "--account-id", "1"],
+        ["serve", "--hang-timeout", "0"],
+        ["up", "--rollback-hours", "1000"],
+        ["up", "--sync-timeout", "soon"],
+        ["plan", "--replication-group-id", "demo"],
+        ["plan", "rename-replication-group"],
         ["env"],  # never started: no credentials
         ["down", "--delete-data", "--yes"],  # no such directory
     ],
@@ -78,6 +83,33 @@ def test_what_cannot_be_carried_out_is_one_line_on_stderr(
     assert (code, out) == (2, "")
     assert err.startswith("cachekeep: ")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["plan", "modify-replication-group", "--replication-group-id", "demo"],
+        ["groups"],
+        ["groups", "modify", "demo", "--replicas", "2", "--dry-run"],
+        ["groups", "failover", "demo"],
+        ["journal", "demo"],
+    ],
+)
+def test_what_asks_the_service_says_that_it_is_down(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (3, "")
+    assert "the service is down" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["modify", "failover"])
+def test_the_commands_of_groups_can_be_tried_without_doing_anything(
+    capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    code, out, _ = run(capsys, "groups", command, "--help")
+    assert code == 0
+    assert "--dry-run" in out
+    assert "--state-dir" in out
 
 
 def test_status_of_what_was_never_started_says_so(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ from cachekeep.domain.replication_group import ReplicationGroup
 from cachekeep.plan.nodes import GIVE_UP_AFTER
 from cachekeep.plan.specs import Abilities, Catalog
 from cachekeep.store.sqlite import SqliteStore
+from tests.properties.machine import World as Machine
 from tests.properties.simulated import FakeAdmin, FakeCatalogue, FakeClock, FakeHost
-from tests.properties.simulated import World as Machine
 from tests.properties.stored import NOW, PRIMARY_HOST, REGION, address_of, cluster_of, group_of, memcached_of
 
 Eventually = Callable[..., Awaitable[object]]

@@ -58,6 +58,19 @@ def test_guesses_are_named() -> None:
         assert all(names.values())
 
 
+def test_persistence_is_ours_from_redis_6_on() -> None:
+    names = {"appendonly", "appendfsync", "save", "auto-aof-rewrite-percentage", "auto-aof-rewrite-min-size"}
+    names |= {"aof-load-truncated", "no-appendfsync-on-rewrite"}
+    assert load.ours().keys() == {"redis6.x", "redis7", "valkey7", "valkey8", "valkey9"}
+    for family, reasons in load.ours().items():
+        assert reasons.keys() == names
+        parameters = load.families()[family].parameters
+        assert all(parameters[name].modifiable for name in names)
+        assert all(parameters[name].change is ChangeType.IMMEDIATE for name in names)
+        assert (parameters["appendonly"].default, parameters["save"].default) == ("no", "")
+    assert not load.families()["redis5.0"].parameters["appendonly"].modifiable
+
+
 def test_recorded_and_fixed_names_exist() -> None:
     names = {name for family in load.families().values() for name in family.parameters}
     assert names >= RECORDED_ONLY
@@ -140,6 +153,18 @@ def test_node_types_have_memory_and_threads() -> None:
         {"add": {"x": {"default": 1, "type": "string", "allowed": "", "description": "D.", "modifiable": True}}},
         {"add": {"x": {"default": "1", "type": "number", "allowed": "", "description": "D.", "modifiable": True}}},
         {"add": {"x": {"default": "1", "type": "string"}}},
+        {
+            "add": {
+                "x": {
+                    "default": "",
+                    "type": "string",
+                    "allowed": "",
+                    "description": "D.",
+                    "modifiable": True,
+                    "ours": "",
+                }
+            }
+        },
         {"source": ""},
         {"base_version": "seven"},
         {"engine": "other"},

@@ -40,3 +40,19 @@ def test_memcached_fields_have_names_of_their_own() -> None:
     facts = facts_of_memcached(stats, {"inter": "127.64.0.3", "maxconns": "10"}, ["maxconns", "unknown"])
     assert (facts.run_id, facts.used_memory_bytes, facts.maxmemory_bytes, facts.keys) == ("42", 9, 64, 2)
     assert (facts.binds, facts.config) == (("127.64.0.3",), {"maxconns": "10"})
+
+
+def test_databases_and_replicas_that_are_not_there_yet() -> None:
+    info = {
+        "role": "master",
+        "slave0": "ip=127.64.0.2,port=6379,state=online,offset=1,lag=0",
+        "slave1": "ip=127.64.0.3,port=6379,state=wait_bgsave,offset=0,lag=0",
+        "slave_read_only": "1",
+        "db10": "keys=1,expires=0",
+        "db2": "keys=4,expires=0",
+        "db3": "keys=0,expires=0",
+        "unexpected_error_replies": "7",
+    }
+    facts = facts_of_engine(info, {})
+    assert (facts.databases_used, facts.replicas_waiting, facts.unexpected_errors) == ((2, 10), 1, 7)
+    assert facts.cluster is None

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from cachekeep.domain.engine import Engine, EngineVersion
 from cachekeep.domain.nodes import Address, NodeKey, NodeSpec
-from cachekeep.host.config_file import directive, engine_config, memcached_arguments
+from cachekeep.host.config_file import bus_port, directive, engine_config, memcached_arguments
 
 FOLDER = Path("/data/us-east-1/a-001/0001")
 KEY = NodeKey("us-east-1", "a-001")
 
 
-def render(version: str, config: Mapping[str, str] = {}, follow: Address | None = None) -> list[str]:
+def render(version: str, config: Mapping[str, str] = {}, follow: Address | None = None, port: int = 6379) -> list[str]:
     known = EngineVersion.parse(version)
-    spec = NodeSpec(KEY, Engine.VALKEY, known, Address("127.64.0.7", 6379), config, follow)
+    spec = NodeSpec(KEY, Engine.VALKEY, known, Address("127.64.0.7", port), config, follow)
     return engine_config(spec, FOLDER, known).splitlines()
 
 
@@ -38,7 +38,7 @@ def test_node_listens_on_its_own_address_alone_and_announces_it() -> None:
     assert 'replica-announce-ip "127.64.0.7"' in lines
     assert 'save ""' in lines
     assert lines[-1] == 'replicaof "127.64.0.1" 6379'
-    assert not any(line.startswith("unixsocket") for line in lines)
+    assert not any(line.startswith(("unixsocket", "cluster-")) for line in lines)
 
 
 def test_parameter_replaces_a_default_and_may_stand_several_times() -> None:
@@ -49,7 +49,69 @@ def test_parameter_replaces_a_default_and_may_stand_several_times() -> None:
     assert 'client-output-buffer-limit "replica" "1mb" "1mb" "60"' in lines
 
 
-@pytest.mark.parametrize("name", ["bind", "port", "dir", "replicaof", "include", "loadmodule", "unixsocket"])
+@pytest.mark.parametrize(
+    ("value", "lines"),
+    [
+        ("", ['save ""']),
+        ("900 1", ['save "900" "1"']),
+        ("900 1 300 10", ['save "900" "1"', 'save "300" "10"']),
+    ],
+)
+def test_save_points_stand_on_lines_of_their_own(value: str, lines: list[str]) -> None:
+    for version in ("6.2.5", "9.1.2"):
+        assert [line for line in render(version, {"save": value}) if line.startswith("save ")] == lines
+
+
+CLUSTERED = {"cluster-enabled": "yes"}
+
+
+def test_node_in_cluster_mode_announces_its_own_address() -> None:
+    lines = {line for line in render("9.1.2", CLUSTERED) if line.startswith("cluster-")}
+    older = {
+        'cluster-enabled "yes"',
+        'cluster-config-file "nodes.conf"',
+        'cluster-announce-ip "127.64.0.7"',
+        'cluster-announce-port "6379"',
+        'cluster-announce-bus-port "16379"',
+    }
+    assert lines == older | {'cluster-port "16379"'}
+    assert {line for line in render("6.2.5", CLUSTERED) if line.startswith("cluster-")} == older
+
+
+@pytest.mark.parametrize(("port", "bus"), [(55535, 65535), (55536, 45536), (65535, 55535)])
+def test_bus_of_a_high_port_is_below_it(port: int, bus: int) -> None:
+    assert f'cluster-port "{bus}"' in render("7.0.15", CLUSTERED, port=port)
+    assert bus_port(port, EngineVersion.parse("7.0")) == bus
+
+
+def test_high_port_is_refused_where_the_bus_cannot_be_chosen() -> None:
+    assert bus_port(55535, EngineVersion.parse("6.2.5")) == 65535
+    with pytest.raises(ValueError, match=r"before version 7\.0 the cluster bus of port 55536 would be 65536"):
+        render("6.2.5", CLUSTERED, port=55536)
+
+
+def test_nobody_is_followed_by_the_file_in_cluster_mode() -> None:
+    with pytest.raises(ValueError, match="in cluster mode"):
+        render("9.1.2", CLUSTERED, follow=Address("127.64.0.1", 6379))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bind",
+        "port",
+        "dir",
+        "replicaof",
+        "include",
+        "loadmodule",
+        "unixsocket",
+        "appenddirname",
+        "cluster-config-file",
+        "cluster-port",
+        "cluster-announce-ip",
+        "cluster-announce-bus-port",
+    ],
+)
 def test_identity_of_a_node_cannot_be_configured(name: str) -> None:
     with pytest.raises(ValueError, match="set by Cachekeep"):
         render("9.1.2", {name: "x"})

@@ -53,6 +53,18 @@ def _config(
             ["FLUSHALL", "CONFIG c", "KEYS GET", "KEYS a GET a"],
         ),
         ("reserved-memory-percent", ["0", "100"], ["101", "-1"]),
+        ("appendonly", ["yes", "no"], ["always", "", "YES"]),
+        ("appendfsync", ["always", "everysec", "no"], ["yes", ""]),
+        ("auto-aof-rewrite-percentage", ["0", "100"], ["-1", "100%"]),
+        ("auto-aof-rewrite-min-size", ["0", "1099511627776"], ["-1", "64mb"]),
+        (
+            "save",
+            ["", "900 1", "900 1 300 10", " ".join(["1 1"] * 16)],
+            [
+                *(" ", "900", "900 1 300", "0 1", "900 0", "-1 1", "900  1", "900 1 ", "09 1", "a b", "9999999999 1"),
+                *("900 1\n300 10", '900 1"', " ".join(["1 1"] * 17)),
+            ],
+        ),
     ],
 )
 def test_allowed_values(name: str, good: list[str], bad: list[str]) -> None:
@@ -77,7 +89,13 @@ def test_the_refusals_name_parameter_value_and_choice() -> None:
         "The parameter maxmemory-policy cannot be modified to the value foo; allowed values are "
         "volatile-lru,allkeys-lru,volatile-lfu,allkeys-lfu,volatile-random,allkeys-random,volatile-ttl,noeviction."
     )
-    assert why_not_allowed(_parameter("appendonly"), "yes") == "The parameter appendonly cannot be modified."
+    assert (
+        why_not_allowed(_parameter("appendonly", "redis5.0"), "yes") == "The parameter appendonly cannot be modified."
+    )
+    assert why_not_allowed(_parameter("save"), "often") == (
+        "The parameter save cannot be modified to the value often; allowed values are "
+        "pairs of seconds and changes such as 900 1 300 10, or nothing."
+    )
     assert why_not_allowed(_parameter("timeout"), "soon") == (
         "The parameter timeout cannot be modified to the value soon; it takes integers."
     )
@@ -169,6 +187,9 @@ def test_clients_are_bounded_by_open_files() -> None:
         ),
         ("activedefrag", "yes", "YES"),
         ("notify-keyspace-events", "", ""),
+        ("save", "900 1 300 10", "300 10 900 1"),
+        ("save", "900 1 900 1", "900 1"),
+        ("save", "", ""),
         ("maxclients", "65000", "19968"),  # the engine lowered it: not enough open files
     ],
 )
@@ -191,9 +212,34 @@ def test_drift_tells_live_from_restart() -> None:
     assert drift(wanted, {"maxmemory-policy": "noeviction"}, VALKEY9) == Drift()
 
 
-def test_databases_do_not_count_in_cluster_mode() -> None:
-    wanted = _config({"cluster-enabled": "yes"})
-    assert not drift(wanted, {**wanted, "databases": "1"}, VALKEY9)
+def test_cluster_mode_is_told_by_the_group_and_not_by_its_parameters() -> None:
+    assert "cluster-enabled" not in _config({"cluster-enabled": "yes"})
+    clustered = engine_config(VALKEY9, {"databases": "4"}, NODE, Engine.VALKEY, V9, clustered=True)
+    assert clustered["cluster-enabled"] == "yes"
+    assert clustered["cluster-databases"] == "1"
+    assert "databases" not in clustered
+    assert clustered.items() - _config({"databases": "4"}).items() == {
+        ("cluster-enabled", "yes"),
+        ("cluster-node-timeout", "5000"),
+        ("cluster-allow-replica-migration", "no"),
+        ("cluster-migration-barrier", "1000"),
+        ("cluster-replica-validity-factor", "0"),
+    }
+    assert not drift(clustered, {**clustered, "cluster-enabled": "no", "databases": "1"}, VALKEY9)
+
+
+def test_directives_of_cluster_mode_that_the_engine_version_does_not_know_are_left_out() -> None:
+    family = families()["redis6.x"]
+    old = engine_config(family, {}, NODE, Engine.REDIS, EngineVersion.parse("6.0.9"), clustered=True)
+    assert "cluster-allow-replica-migration" not in old
+    assert old["cluster-migration-barrier"] == "1000"
+    assert "cluster-databases" not in old
+
+
+def test_save_points_are_compared_by_meaning() -> None:
+    assert drift({"save": "900 1"}, {"save": ""}, VALKEY9).live == {"save": "900 1"}
+    assert drift({"save": ""}, {"save": "900 1"}, VALKEY9).live == {"save": ""}
+    assert drift({"save": "1 900"}, {"save": "900 1"}, VALKEY9).live == {"save": "1 900"}
 
 
 def test_memcached_drift_is_a_restart() -> None:

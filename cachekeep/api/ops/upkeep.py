@@ -1,0 +1,39 @@
+"""Windows, notification and the like: what ModifyReplicationGroup and ModifyCacheCluster change without any engine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from cachekeep.api import choose
+from cachekeep.api.context import Call
+from cachekeep.domain.cache_cluster import CacheCluster, Upkeep
+from cachekeep.domain.faults import invalid_value
+from cachekeep.domain.replication_group import ReplicationGroup
+from cachekeep.plan import windows
+
+
+def modified_upkeep(call: Call, resource: ReplicationGroup | CacheCluster) -> Upkeep:
+    """The upkeep with what the request changes of it."""
+    choose.refuse_cache_security_groups(call)
+    changes: dict[str, Any] = {}
+    maintenance = call.text("PreferredMaintenanceWindow")
+    if maintenance is not None:
+        changes["maintenance_window"] = windows.maintenance_window(maintenance)
+    snapshot = call.text("SnapshotWindow")
+    if snapshot is not None:
+        changes["snapshot_window"] = windows.snapshot_window(snapshot)
+    automatic = call.flag("AutoMinorVersionUpgrade")
+    if automatic is not None:
+        changes["auto_minor_version_upgrade"] = automatic
+    topic = call.text("NotificationTopicArn")
+    if topic is not None:
+        changes |= {"notification_topic": topic or None, "notification_active": True}
+    topic_status = call.text("NotificationTopicStatus")
+    if topic_status is not None:
+        if topic_status not in ("active", "inactive"):
+            raise invalid_value("NotificationTopicStatus must be active or inactive.")
+        changes["notification_active"] = topic_status == "active"
+    if call.params.get("SecurityGroupIds") is not None:
+        changes["security_group_ids"] = call.texts("SecurityGroupIds")
+    return replace(resource.upkeep, **changes)

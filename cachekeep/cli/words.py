@@ -1,0 +1,24 @@
+"""Words and colours in which status and groups show the same things."""
+
+from __future__ import annotations
+
+from typing import Any
+
+STATUS_COLOURS = {"available": "green", "create-failed": "red"}
+
+
+def extras(group: dict[str, Any]) -> list[str]:
+    """What is under way in a group beside its status word."""
+    found = []
+    if group["resharding"] is not None:
+        found.append(f"resharding {group['resharding']:.0f} %")
+    change = group["engine_change"]
+    if change is not None and not change["done"]:
+        found.append(f"{change['from']} -> {change['to']}")
+    if change is not None and change["done"]:
+        found.append(f"can go back to {change['from']}")
+    if group["cluster_mode_before"] is not None:
+        found.append(f"cluster mode {group['cluster_mode_before']} -> {group['cluster_mode']}")
+    if any(shard["handing_over"] for shard in group["shards"]):
+        found.append("handing over")
+    return found

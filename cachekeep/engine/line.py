@@ -1,0 +1,139 @@
+"""One connection of one procedure to a Valkey or Redis node: many commands in flight, answers in order.
+
+Used by the procedures of engine that must know what became of each command (switch_over, move_slots). Unlike a wire
+it never reconnects by itself: a command whose connection broke may or may not have been carried out, and what that
+means only the procedure knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, cast
+
+from libvalkey import ProtocolError, Reader, ReplyError, pack_command
+
+from cachekeep.domain.nodes import Address
+from cachekeep.domain.ports import WorldError
+
+Words = tuple[str | bytes | int, ...]
+_NONE = object()
+
+
+class LineError(WorldError):
+    """The connection broke, or the answer did not come in time: unknown whether the command was carried out."""
+
+
+class Line(asyncio.Protocol):
+    """Open one with `connect`. Replies are bytes, numbers and lists; an error reply is a ReplyError value."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.lost = False
+        self._transport: asyncio.WriteTransport | None = None
+        self._parser = Reader(notEnoughData=_NONE)
+        self._waiting: deque[_Batch] = deque()
+
+    @classmethod
+    async def connect(cls, address: Address, timeout_s: float) -> Line:
+        """Raises LineError with address and reason."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                loop = asyncio.get_running_loop()
+                _, line = await loop.create_connection(lambda: cls(address), address.host, address.port)
+        except TimeoutError as error:
+            raise LineError(f"cannot connect to {address} within {timeout_s:g} s") from error
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise LineError(f"cannot connect to {address}: {reason}") from error
+        return line
+
+    def send(self, *commands: Words) -> asyncio.Future[list[Any]]:
+        """Write the commands in one go. The future has their replies in order, or a LineError."""
+        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        # Nobody may be waiting for it any more when it fails.
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        if self.lost or self._transport is None:
+            future.set_exception(LineError(f"{self.address} dropped the connection"))
+            return future
+        self._waiting.append(_Batch(len(commands), [], future))
+        self._transport.write(b"".join(map(pack_command, commands)))
+        return future
+
+    async def ask(self, *commands: Words, timeout_s: float) -> list[Any]:
+        """Send and wait. Raises LineError. An answer that comes later is read and dropped."""
+        return await self.answer(self.send(*commands), timeout_s)
+
+    async def answer(self, sent: asyncio.Future[list[Any]], timeout_s: float) -> list[Any]:
+        """Wait for what `send` returned; it may be waited for again. Raises LineError."""
+        done, _ = await asyncio.wait((sent,), timeout=max(0.0, timeout_s))
+        if not done:
+            raise LineError(f"{self.address} did not answer within {timeout_s:.1f} s")
+        return sent.result()
+
+    async def must(self, *commands: Words, timeout_s: float) -> list[Any]:
+        """As `ask`, but raise WorldError with the engine's words for the first error reply."""
+        replies = await self.ask(*commands, timeout_s=timeout_s)
+        for command, reply in zip(commands, replies, strict=True):
+            check(self.address, command, reply)
+        return replies
+
+    def close(self) -> None:
+        """What was sent still goes out."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Not checked by isinstance: uvloop's transports are of no class of asyncio's.
+        self._transport = cast(asyncio.WriteTransport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._parser.feed(data)
+        try:
+            while (reply := self._parser.gets()) is not _NONE:
+                if not self._waiting:
+                    return
+                batch = self._waiting[0]
+                batch.replies.append(reply)
+                if len(batch.replies) == batch.count:
+                    self._waiting.popleft()
+                    if not batch.future.done():
+                        batch.future.set_result(batch.replies)
+        except ProtocolError as error:
+            self._fail(f"{self.address} does not speak the expected protocol: {error}")
+            self.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(f"{self.address} dropped the connection ({exc or 'end of stream'})")
+
+    def _fail(self, text: str) -> None:
+        self.lost = True
+        while self._waiting:
+            future = self._waiting.popleft().future
+            if not future.done():
+                future.set_exception(LineError(text))
+
+
+class _Batch:
+    """Commands that were sent together, and the replies so far."""
+
+    __slots__ = ("count", "future", "replies")
+
+    def __init__(self, count: int, replies: list[Any], future: asyncio.Future[list[Any]]) -> None:
+        self.count = count
+        self.replies = replies
+        self.future = future
+
+
+def check(address: Address, command: Sequence[object], reply: object) -> None:
+    """Raises WorldError with the engine's words when the reply is an error."""
+    if isinstance(reply, ReplyError):
+        words = " ".join(word.decode("utf-8", "replace") if isinstance(word, bytes) else str(word) for word in command)
+        raise WorldError(f"{address} refused {words[:60]}: {reply}")
+
+
+def endpoint_of(host: str, port: int) -> str:
+    """An address as the engine itself writes it in CLIENT LIST."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
