@@ -33,6 +33,13 @@ def count_keys(info: Mapping[str, str]) -> int:
     return sum(_keys_in(name, value) for name, value in info.items())
 
 
+def hashes_with_expiring_fields(info: Mapping[str, str]) -> int:
+    """Count the keys whose fields may expire, from `keys_with_volatile_items=3` in a database's line (Valkey 9)."""
+    lines = (value for name, value in info.items() if name[:2] == "db" and name[2:].isdecimal())
+    parts = (part.partition("=") for line in lines for part in line.split(","))
+    return sum(int(count) for name, _, count in parts if name == "keys_with_volatile_items" and count.isdecimal())
+
+
 def _keys_in(name: str, value: str) -> int:
     """The keys that a line of the section Keyspace tells of; 0 for any other line."""
     if name[:2] == "db" and name[2:].isdecimal() and value.startswith("keys="):

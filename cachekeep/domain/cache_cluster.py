@@ -68,7 +68,9 @@ class Spare:
     """A second instance of a member's node, of another engine version: the coming one during an upgrade, the former
     one afterwards, which stays in sync for as long as the upgrade can be taken back.
 
-    former: it is the former one. leaving: it is to be stopped and removed.
+    former: it is the former one. leaving: it is to be stopped and removed. reserve: where the first instance moves
+    once this one has taken its place, so that the address that users know can stay with the member; None where
+    addresses do not move.
     """
 
     node: CacheNode
@@ -77,6 +79,11 @@ class Spare:
     parameter_group: str
     former: bool = False
     leaving: bool = False
+    reserve: Address | None = None
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        return (self.node.address,) if self.reserve is None else (self.node.address, self.reserve)
 
 
 @dataclass(frozen=True)
@@ -147,8 +154,6 @@ class CacheCluster:
     """The engine that really runs, where an explicit setting lets it stand in for `engine`."""
     substitute_version: EngineVersion | None = None
     spare: Spare | None = None
-    restart_for_change: bool = False
-    """A single node, or a member whose cluster mode changes: end the process with its data saved and start it anew."""
 
     def key(self, node: CacheNode) -> NodeKey:
         return NodeKey(self.region, self.id, node.instance or node.node_id)
@@ -156,9 +161,9 @@ class CacheCluster:
     @property
     def addresses(self) -> tuple[Address, ...]:
         """Every address that belongs to it, what waits for a maintenance window included."""
-        spares = [s.node for s in (self.spare, self.pending.spare) if s is not None]
-        nodes = (*self.nodes, *spares, *self.pending.nodes_to_add)
-        own = [address for n in nodes for address in (n.address, n.published) if address is not None]
+        spares = [address for s in (self.spare, self.pending.spare) if s is not None for address in s.addresses]
+        nodes = (*self.nodes, *self.pending.nodes_to_add)
+        own = [address for n in nodes for address in (n.address, n.published) if address is not None] + spares
         if self.configuration_endpoint is not None:
             own.append(self.configuration_endpoint)
         return tuple(dict.fromkeys(own))

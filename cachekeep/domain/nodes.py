@@ -170,6 +170,8 @@ class NodeFacts:
     config: Mapping[str, str] = field(default_factory=dict)
     databases_used: tuple[int, ...] = ()
     """Numbers of the databases that hold keys."""
+    expiring_fields: int = 0
+    """Hashes with fields that expire, which no engine before Valkey 9 knows."""
     unexpected_errors: int = 0
     """Commands of the replication stream that this node could not carry out: its data differs from the primary's."""
     replicas_waiting: int = 0

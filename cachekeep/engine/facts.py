@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from cachekeep.codec.info import count_keys, databases_used, replicas_waiting
+from cachekeep.codec.info import count_keys, databases_used, hashes_with_expiring_fields, replicas_waiting
 from cachekeep.domain.nodes import Address, ClusterFacts, NodeFacts, Role
 
 
@@ -38,6 +38,7 @@ def facts_of_engine(
         clients=_number(info, "connected_clients"),
         config={name: value for name, value in config.items() if name != "bind"},
         databases_used=databases_used(info),
+        expiring_fields=hashes_with_expiring_fields(info),
         unexpected_errors=_number(info, "unexpected_error_replies"),
         replicas_waiting=replicas_waiting(info),
         cluster=cluster,

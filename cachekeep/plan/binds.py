@@ -14,6 +14,7 @@ def wanted_hosts(shard: Shard, member: Member, *, primary: bool) -> tuple[str, .
     hosts = [member.spec.address.host]
     if member.published is not None and not _held_by_its_first_owner(shard, member):
         hosts.append(member.published)
+    hosts += member.extra_hosts
     if primary:
         hosts += shard.primary_hosts
     return tuple(hosts)

@@ -117,7 +117,7 @@ def settle(cluster: CacheCluster) -> tuple[CacheCluster, list[str]]:
         texts += [f"Added cache node {n.node_id} in availability zone {n.zone}" for n in cluster.nodes]
     elif cluster.status is Status.MODIFYING:
         texts.append(f"Modification of cache cluster {cluster.id} completed")
-    return replace(cluster, status=Status.AVAILABLE, node_type_before=None, restart_for_change=False), texts
+    return replace(cluster, status=Status.AVAILABLE, node_type_before=None), texts
 
 
 def recheck_s(look: Look, *, settled: bool) -> float:

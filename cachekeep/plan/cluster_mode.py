@@ -7,7 +7,7 @@ Sources: valkey cluster_legacy.c (handshake, FORGET, epochs); measurements of fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cachekeep.domain.engine import Engine
@@ -97,22 +97,30 @@ def _introductions(living: Sequence[Member]) -> list[Step]:
 def _forgettings(shards: Sequence[ClusterShard], known: Mapping[str, Member]) -> list[Step]:
     """Nodes that are gone are struck from every list, unless somebody is still to take over from them."""
     silent = {m.spec.address for s in shards for m in s.members if m.alive and not m.seen.serving}
+    heads = [head for s in shards if (head := s.head) is not None and head.facts.cluster is not None]
+    owned = frozenset[int]().union(*(numbers_of(_cluster(head).slots) for head in heads))
     steps: list[Step] = []
     for member in known.values():
         facts = _cluster(member)
         for peer in facts.peers:
             gone = peer.id not in known and not peer.handshake and peer.address not in silent
-            if not gone or member.facts.primary == peer.address:
+            if not gone or _follows(member, peer, known.values()):
                 continue
-            if _is_given_up(shards, peer):
+            if _is_given_up(shards, peer, owned):
                 steps.append(Forget(member.key, member.spec.address, peer.id))
     return steps
 
 
-def _is_given_up(shards: Sequence[ClusterShard], peer: Peer) -> bool:
-    """It owns nothing; or its shard has a primary that owns nothing, and nobody else who has the data: the shard was
-    started empty."""
-    if not peer.slots:
+def _follows(member: Member, peer: Peer, others: Iterable[Member]) -> bool:
+    """A node does not forget whom it follows. Not the address decides: a new primary may have that of a gone one."""
+    told = [p.primary_id for o in others for p in _cluster(o).peers if p.id == _cluster(member).id]
+    return peer.id in told or (not told and member.facts.primary == peer.address)
+
+
+def _is_given_up(shards: Sequence[ClusterShard], peer: Peer, owned: frozenset[int]) -> bool:
+    """It owns nothing that has no living owner; or its shard has a primary that owns nothing, and nobody else who has
+    the data: the shard was started empty."""
+    if numbers_of(peer.slots) <= owned:
         return True
     its_shard = next((s for s in shards if any(m.spec.address == peer.address for m in s.members)), None)
     if its_shard is None:

@@ -61,15 +61,20 @@ def swapped(story: Story, cluster_id: str, *, keep_former: bool) -> Story:
     engine, version = cluster.runs
     old = cluster.nodes[0]
     known = old.published or old.address
+    movable = known != spare.node.address and known.port == spare.node.address.port
     node = replace(
         spare.node,
-        published=known if known != spare.node.address else None,
+        published=known if movable else None,
         zone=old.zone,
         status=NodeStatus.AVAILABLE,
         created_at=story.look.now,
     )
     # A reboot that was asked for meanwhile was of the process that served: another one serves now.
     left = replace(old, published=None, status=NodeStatus.AVAILABLE, reboot_from=None, recovering=False)
+    if keep_former and spare.reserve is not None:
+        left = replace(left, address=spare.reserve)
+    elif spare.reserve is not None:
+        story = story.release(spare.reserve)
     former = Spare(left, engine, version, cluster.parameter_group, former=True, leaving=not keep_former)
     new = replace(
         cluster,

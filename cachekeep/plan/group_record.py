@@ -156,10 +156,9 @@ def _record_gone(story: Story, removed: tuple[NodeKey, ...]) -> Story:
         if cluster is None:
             continue
         if cluster.spare is not None and key == cluster.key(cluster.spare.node):
-            kept = cluster.nodes[0].published
+            kept = {cluster.nodes[0].published, cluster.nodes[0].address}
             story = story.with_member(replace(cluster, spare=None))
-            if cluster.spare.node.address != kept:
-                story = story.release(cluster.spare.node.address)
+            story = story.release(*(address for address in cluster.spare.addresses if address not in kept))
             continue
         if cluster.spare is not None:
             # Its second instance goes first.
@@ -208,7 +207,7 @@ def _settle(story: Story) -> Story:
             story = story.tell_member(
                 cluster.id, "Cache cluster created", f"Added cache node 0001 in availability zone {zone}"
             )
-        ready = replace(cluster, status=Status.AVAILABLE, node_type_before=None, restart_for_change=False)
+        ready = replace(cluster, status=Status.AVAILABLE, node_type_before=None)
         story = story.with_member(ready)
     group = story.group
     if group.status is Status.CREATING:

@@ -47,7 +47,8 @@ class Member:
 
     hold_s: seconds to wait before it may be started; switch_hold_s: before the role may be handed to it again, after a
     try that failed. standby: a second instance of a member (a spare): it takes over
-    only if nobody else has the data, and never holds the reader endpoint. published: a further address of its own.
+    only if nobody else has the data, and never holds the reader endpoint. published: a further address of its own;
+    extra_hosts: more of them.
     outdated: it runs another version, or in another cluster mode, than it should.
     """
 
@@ -60,6 +61,7 @@ class Member:
     switch_hold_s: float = 0.0
     standby: bool = False
     published: str | None = None
+    extra_hosts: tuple[str, ...] = ()
     outdated: bool = False
 
     @property
@@ -104,7 +106,7 @@ class Shard:
     forming: the shard was never complete yet, so the reader endpoint waits for a replica.
     hand_over_to: the member that is to be primary, as soon as it is in sync; None: whoever is.
     clustered: the engines run in cluster mode. vote: enough primaries live to vote for a new one.
-    busy_hosts: addresses that a silent member of another shard holds, as last seen.
+    busy_hosts: addresses that members of other shards hold, as last seen.
     fence_after_s: silence after which a living process counts as hung. automatic: a hung primary may be replaced.
     """
 

@@ -58,6 +58,7 @@ _KNOWN_SINCE: Mapping[str, tuple[EngineVersion | None, EngineVersion | None]] = 
     "commandlog-reply-larger-than": (None, _V((8, 1))),
     "commandlog-large-reply-max-len": (None, _V((8, 1))),
     "cluster-databases": (None, _V((9, 0))),
+    "cluster-slot-migration-log-max-len": (None, _V((9, 0))),
     "cluster-allow-replica-migration": (_V((6, 2)), _V((7, 2))),
 }
 # What every node in cluster mode is started with. Gossip is the net under the supervisor, which acts first and knows
@@ -68,6 +69,8 @@ _CLUSTERED: Mapping[str, str] = {
     "cluster-allow-replica-migration": "no",
     "cluster-migration-barrier": "1000",
     "cluster-replica-validity-factor": "0",
+    # It is read at every look.
+    "cluster-slot-migration-log-max-len": "64",
 }
 _LISTPACK = _V((7, 0))  # Redis 7 renamed ziplist to listpack and always replicates the effects of scripts
 _BUFFER_LIMIT = "client-output-buffer-limit"

@@ -11,7 +11,7 @@ from dataclasses import replace
 from cachekeep.domain.cache_cluster import NOTHING_PENDING, CacheCluster, Status
 from cachekeep.domain.nodes import NOTHING_SEEN, Address, NodeKey
 from cachekeep.domain.replication_group import HandOver, NodeGroup, ReplicationGroup
-from cachekeep.domain.slots import SLOTS, count_of
+from cachekeep.domain.slots import SLOTS, numbers_of
 from cachekeep.domain.steps import Bind, Remove, Step, Stop
 from cachekeep.plan import engine_change, upgrades, windows
 from cachekeep.plan.cluster_mode import ClusterPlan, ClusterShard, plan_cluster_mode
@@ -72,10 +72,18 @@ def _members_of(story: Story, shard: NodeGroup) -> tuple[Member, ...]:
     found: list[Member] = []
     for cluster in story.of_shard(shard):
         first, *spare = shard_members(cluster, story.look)
-        found.append(first)
+        found.append(_with_reserve(first, cluster, turn))
         waits = engine_change.coming(cluster) is not None and (turn is None or cluster.id != turn.id)
         found += [m for m in spare if not waits or m.alive]
     return tuple(found)
+
+
+def _with_reserve(member: Member, cluster: CacheCluster, turn: CacheCluster | None) -> Member:
+    """Before a primary hands over to its second instance, it listens where it will live on."""
+    spare = engine_change.coming(cluster)
+    if spare is None or spare.reserve is None or turn is None or turn.id != cluster.id:
+        return member
+    return replace(member, extra_hosts=(spare.reserve.host,))
 
 
 def _choose_successors(story: Story, members: Mapping[str, tuple[Member, ...]]) -> Story:
@@ -106,7 +114,7 @@ def _shard(story: Story, shard: NodeGroup, members: Mapping[str, tuple[Member, .
     heads = {s.id: _head(story, s, members) for s in group.node_groups}
     voters = sum(head is not None and head.owns_slots for head in heads.values())
     voters_lost = sum(head is None for head in heads.values())
-    silent = [m for its, found in members.items() if its != shard.id for m in found if m.alive and not m.seen.serving]
+    elsewhere = [m for its, found in members.items() if its != shard.id for m in found if m.alive]
     hosts = [group.primary_endpoint.host] if group.primary_endpoint is not None else []
     if group.configuration_endpoint is not None and group.clustered:
         host = group.configuration_endpoint.host
@@ -121,7 +129,9 @@ def _shard(story: Story, shard: NodeGroup, members: Mapping[str, tuple[Member, .
         hand_over_to=_successor(story, shard),
         clustered=group.clustered,
         vote=voters > voters_lost,
-        busy_hosts=frozenset(host for m in silent for host in m.seen.known_binds),
+        busy_hosts=frozenset(
+            host for m in elsewhere for host in (m.facts.binds if m.seen.serving else m.seen.known_binds)
+        ),
         fence_after_s=story.look.limits.hang_s,
         automatic=group.automatic_failover,
     )
@@ -174,13 +184,14 @@ def _emptied(story: Story, shard: NodeGroup, members: Mapping[str, tuple[Member,
     """A shard that leaves needs nobody's care once the others own all slots; None while it still matters."""
     if not shard.leaving:
         return None
-    owned = 0
+    owned: set[int] = set()
     for other in story.group.node_groups:
         head = None if other.leaving else _head(story, other, members)
         if head is not None and head.facts.cluster is not None:
-            owned += count_of(head.facts.cluster.slots)
+            owned |= numbers_of(head.facts.cluster.slots)
     going = story.of_shard(shard)
-    if owned < SLOTS and not all(c.status is Status.DELETING for c in going):
+    holds = any(m.owns_slots or (m.alive and not m.seen.serving) for m in members[shard.id])
+    if (len(owned) < SLOTS or holds) and not all(c.status is Status.DELETING for c in going):
         return None
     steps = [step for stage in removal_steps(going, story.look) for step in stage]
     primary = story.members[shard.primary_id]

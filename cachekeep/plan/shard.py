@@ -106,12 +106,16 @@ def _fence_replicas(shard: Shard) -> PhasedSteps:
 
 
 def _dispossessed(shard: Shard, primary: Member) -> bool:
-    """In cluster mode: another member was voted to own the slots while the primary of record did not see it."""
-    return (
-        shard.clustered
-        and not primary.owns_slots
-        and any(m.key != primary.key and m.is_primary and m.owns_slots for m in shard.members)
-    )
+    """Another member has what makes a primary, and the primary of record has not: in cluster mode the slots, by a vote;
+    else the endpoint, by a hand-over that broke off before the old primary was told to follow."""
+    if primary.owns_slots or _holds_endpoint(shard, primary):
+        return False
+    others = [m for m in shard.members if m.key != primary.key and m.is_primary]
+    return any(m.owns_slots if shard.clustered else _holds_endpoint(shard, m) for m in others)
+
+
+def _holds_endpoint(shard: Shard, member: Member) -> bool:
+    return not shard.clustered and any(host in member.facts.binds for host in shard.primary_hosts)
 
 
 def _usurped(shard: Shard, primary: Member) -> ShardPlan:
@@ -122,6 +126,8 @@ def _usurped(shard: Shard, primary: Member) -> ShardPlan:
             continue
         if shard.clustered and member.owns_slots:
             return ShardPlan(member.key, sentence=f"{member.key} owns the slots of {primary.key}")
+        if _holds_endpoint(shard, member):
+            return ShardPlan(member.key, sentence=f"{member.key} was handed the endpoint of {primary.key}")
         trusted = member.has_data or member.key == shard.hand_over_to
         if trusted and member.spec.address == follows:
             return ShardPlan(member.key, sentence=f"{member.key} is the primary that {primary.key} follows")
@@ -165,7 +171,7 @@ def _switch_over(shard: Shard, primary: Member) -> PhasedSteps | None:
     successor = shard.member(shard.hand_over_to)
     if successor is None or successor.key == primary.key or not in_role(successor, primary):
         return None
-    if successor.switch_hold_s > 0:
+    if successor.switch_hold_s > 0 or not set(primary.extra_hosts) <= set(primary.facts.binds):
         return None
     if shard.clustered:
         return phased(Phase.ROLE, [ClusterSwitchOver(successor.key, successor.spec.address)])
@@ -191,9 +197,17 @@ def _bring_up_replicas(shard: Shard, primary: Member) -> list[Step]:
             continue
         if not member.alive:
             steps += start_steps(member, None if shard.clustered else primary)
-        elif member.seen.serving and not member.outdated and member.facts.primary != primary.spec.address:
+        elif member.seen.serving and not member.outdated and not _attached(member, primary):
             steps += _follow(shard, member, primary)
     return steps
+
+
+def _attached(member: Member, primary: Member) -> bool:
+    """It follows this very primary. In cluster mode by identity too: one that was started anew has the same address."""
+    here, there = member.facts.cluster, primary.facts.cluster
+    known = [p.primary_id for p in there.peers if p.id == here.id] if here and there else []
+    follows_another = there is not None and any(name not in (None, there.id) for name in known)
+    return member.facts.primary == primary.spec.address and not follows_another
 
 
 def _follow(shard: Shard, member: Member, primary: Member) -> list[Step]:
@@ -241,7 +255,8 @@ def _plan_leaving(shard: Shard, primary: Member) -> tuple[PhasedSteps, tuple[Nod
     steps: list[Step] = []
     removed: list[NodeKey] = []
     for member in shard.members:
-        if not member.leaving:
+        if not member.leaving or member.key == primary.key:
+            # A primary that was to leave is the last that has the data: it is to stay, and that is written down now.
             continue
         if member.alive:
             if secure:

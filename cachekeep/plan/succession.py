@@ -99,6 +99,7 @@ def promotion(shard: Shard, heir: Member) -> PhasedSteps:
     wanted = wanted_hosts(shard, heir, primary=True)
     taken = tuple(h for h in wanted if h not in held)
     elsewhere = {h for m in shard.members if m.key != heir.key and m.seen.facts for h in m.seen.facts.binds}
+    elsewhere |= shard.busy_hosts
     if not taken or elsewhere & {*taken}:
         return ((Phase.ROLE, first),)
     kept = tuple(h for h in held if h not in wanted)

@@ -96,17 +96,27 @@ def follows(replica: Runs, primary: Runs) -> bool:
 
 
 def why_not(
-    now: Runs, wanted: Runs, installs: Sequence[EngineInstall], *, by_file: bool, rollback: bool = False
+    now: Runs,
+    wanted: Runs,
+    installs: Sequence[EngineInstall],
+    *,
+    by_file: bool,
+    rollback: bool = False,
+    expiring_fields: int = 0,
 ) -> str | None:
     """Why a change from `now` to `wanted` is not possible, with what is; None when it is.
 
     by_file: the data goes through a file (a single node), not through replication. rollback: instances of the wanted
-    version are still in sync. Memcached keeps nothing, so any version of it will do.
+    version are still in sync. expiring_fields: hashes in the data with fields that expire. Memcached keeps nothing, so any version of it will do.
     """
     if not now.engine.speaks_resp or not wanted.engine.speaks_resp:
         if now.engine is wanted.engine:
             return None
         return f"The engine cannot be changed from {now.engine.value} to {wanted.engine.value}."
+    if expiring_fields and not (wanted.engine is Engine.VALKEY and wanted.version.major >= _VALKEY_9):
+        return (
+            f"{expiring_fields} hashes have fields that expire, which {wanted} does not know; persist or delete them."
+        )
     if rollback:
         return None
     possible = _possible(now, installs, by_file=by_file)
@@ -180,7 +190,7 @@ def _prepared(member: CacheCluster, wanted: Runs) -> tuple[CacheCluster, tuple[A
     coming, former = member.pending.spare, former_spare(member, wanted)
     begun = replace(member, status=Status.MODIFYING, pending=without_engine(member.pending))
     if former is not None:
-        spared = () if coming is None else (coming.node.address,)
+        spared = () if coming is None else coming.addresses
         return replace(begun, spare=replace(former, former=False)), spared
     if coming is None or Runs(coming.engine, coming.version) != wanted:
         raise ValueError(f"{member.id} has no second instance of {wanted}")
@@ -192,7 +202,7 @@ def _prepared(member: CacheCluster, wanted: Runs) -> tuple[CacheCluster, tuple[A
 def begin_single(cluster: CacheCluster) -> CacheCluster:
     """Begin the change of engine that waits for a cluster of its own: its processes are ended and started anew.
 
-    Valkey and Redis save their data first (restart_for_change); Memcached nodes come back empty, by a reboot.
+    Valkey and Redis save their data first; Memcached nodes come back empty.
     Raises ValueError when nothing waits.
     """
     pending = cluster.pending
@@ -206,12 +216,16 @@ def begin_single(cluster: CacheCluster) -> CacheCluster:
         pending=without_engine(pending),
         status=Status.MODIFYING,
     )
-    if cluster.engine.speaks_resp:
-        return replace(new, restart_for_change=True)
+    return restarting(new)
+
+
+def restarting(cluster: CacheCluster) -> CacheCluster:
+    """Every process that runs now is to be ended and started anew."""
     nodes = tuple(
-        n if n.process is None else replace(n, status=NodeStatus.REBOOTING, reboot_from=n.process) for n in new.nodes
+        n if n.process is None else replace(n, status=NodeStatus.REBOOTING, reboot_from=n.process)
+        for n in cluster.nodes
     )
-    return replace(new, nodes=nodes)
+    return replace(cluster, nodes=nodes)
 
 
 def without_engine(pending: Pending) -> Pending:

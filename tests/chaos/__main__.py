@@ -27,7 +27,12 @@ def main() -> int:
         outcome = run(Plan(seed, options.seconds, options.groups, options.reckless), Path(folder), network)
     for line in report.lines(outcome, seed):
         print(line)
-    return 1 if outcome.wrong else 0
+    if not outcome.wrong:
+        return 0
+    log = Path(tempfile.gettempdir()) / f"cachekeep-chaos-{seed}.log"
+    log.write_text(outcome.log)
+    print(f"the whole log of the service: {log}")
+    return 1
 
 
 if __name__ == "__main__":

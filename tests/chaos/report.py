@@ -11,7 +11,7 @@ from .run import Outcome
 
 # An action's effect on the writers is looked for in the seconds after it.
 EFFECT_S = 5.0
-MOST_SHOWN = 25
+MOST_SHOWN, LOG_SHOWN = 25, 4000
 
 
 def lines(outcome: Outcome, seed: int) -> Iterator[str]:
@@ -29,7 +29,7 @@ def lines(outcome: Outcome, seed: int) -> Iterator[str]:
         yield from (f"  {line}" for line in outcome.world.timeline())
         yield ""
         yield "end of the service's log:"
-        yield outcome.log_tail
+        yield outcome.log[-LOG_SHOWN:]
     else:
         yield f"nothing is wrong (seed {seed})"
 

@@ -53,7 +53,7 @@ class Outcome:
     world: World
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
-    log_tail: str = ""
+    log: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Plan:
 
 def run(plan: Plan, folder: Path, network: IPv4Network) -> Outcome:
     """Everything that is started here is stopped at the end."""
-    service = Service(folder / "state", network, CACHEKEEP_HANG_TIMEOUT="1")
+    service = Service(folder / "state", network, CACHEKEEP_HANG_TIMEOUT="3")
     world = World(service, random.Random(plan.seed), plan.reckless)
     outcome = Outcome(world)
     try:
@@ -86,7 +86,7 @@ def run(plan: Plan, folder: Path, network: IPv4Network) -> Outcome:
         unplanned.resume(world)
         service.dispose()
         log = service.log.read_text(errors="replace") if service.log.exists() else ""
-        outcome.log_tail = log[-8000:]
+        outcome.log = log
         if "Traceback" in log:
             outcome.wrong.append(f"the service's log has a traceback:\n{log[log.index('Traceback') :][:3000]}")
     return outcome

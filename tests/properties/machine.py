@@ -191,7 +191,7 @@ class World:
             folder.log = ["Fatal error, can't open config file"]
             return process
         kept = folder.kept.get("aof", folder.kept.get("rdb"))
-        loaded = folder.data if folder.saved or kept is None else kept
+        loaded = folder.data if kept is None or (folder.saved and folder.data is not None) else kept
         clustered = spec.config.get("cluster-enabled") == "yes"
         bus = Bus.begin(f"id{self.pids}", spec.address, folder.known) if clustered else None
         follow = spec.follow if bus is None else bus.primary_address

@@ -52,7 +52,14 @@ def asked_change(
     by_file = isinstance(resource, CacheCluster)
     now, wanted = Runs(resource.engine, resource.version), Runs(choice.engine, choice.version)
     rollback = any(former_spare(member, wanted) is not None for member in members)
-    why = why_not(now, wanted, call.services.catalogue.installs(), by_file=by_file, rollback=rollback)
+    why = why_not(
+        now,
+        wanted,
+        call.services.catalogue.installs(),
+        by_file=by_file,
+        rollback=rollback,
+        expiring_fields=_expiring_fields(call, members),
+    )
     if why is not None:
         raise invalid_combination(f"Cannot change {resource.id} from {now} to {wanted}: {why}")
     mode = resource.cluster_mode if isinstance(resource, ReplicationGroup) else ClusterMode.DISABLED
@@ -61,6 +68,11 @@ def asked_change(
     choose.check_switch(call, resource.parameter_group, change.parameters, clustered=mode is not ClusterMode.DISABLED)
     _check_room(call, resource, members, change)
     return change
+
+
+def _expiring_fields(call: Call, members: Sequence[CacheCluster]) -> int:
+    facts = (capacity.facts_of(call, member) for member in members)
+    return max((found.expiring_fields for found in facts if found is not None), default=0)
 
 
 def asked_engine(call: Call, resource: ReplicationGroup | CacheCluster) -> choose.EngineChoice | None:
@@ -138,12 +150,14 @@ def claim_second_instances(
         raise ValueError(f"no change of engine waits for {group.id}")
     wanted = Runs(pending.engine, pending.version)
     needy = [m for m in members if m.pending.spare is None and not (at_once and former_spare(m, wanted))]
-    addresses = pick_addresses(call, work, group.port, len(needy))
+    # Where addresses move, the former instance of a primary lives on at an address of its own.
+    each = 2 if call.services.pool.movable and not group.clustered else 1
+    addresses = pick_addresses(call, work, group.port, each * len(needy))
     work.claim(group.id, addresses)
-    new = dict(zip((m.id for m in needy), addresses, strict=True))
+    new = {m.id: tuple(addresses[n * each : (n + 1) * each]) for n, m in enumerate(needy)}
     return [
         waiting_for(
-            group.pending, m, m.pending.spare.node.address if m.pending.spare is not None else new.get(m.id), now
+            group.pending, m, m.pending.spare.addresses if m.pending.spare is not None else new.get(m.id, ()), now
         )
         for m in members
     ]
@@ -153,5 +167,5 @@ def taken_back(work: Transaction, members: Sequence[CacheCluster]) -> list[Cache
     """Members for which no change of engine waits any more; addresses that waited are given back."""
     for member in members:
         if member.pending.spare is not None:
-            work.release([member.pending.spare.node.address])
+            work.release(member.pending.spare.addresses)
     return [replace(member, pending=without_engine(member.pending)) for member in members]

@@ -17,6 +17,7 @@ from cachekeep.domain.cache_cluster import CacheCluster, Status
 from cachekeep.domain.faults import Fault, invalid_combination
 from cachekeep.domain.replication_group import ClusterMode, ReplicationGroup
 from cachekeep.domain.slots import divided
+from cachekeep.plan.upgrades import restarting
 
 _WAYS = {
     (ClusterMode.DISABLED, ClusterMode.COMPATIBLE),
@@ -53,6 +54,9 @@ def change_mode(call: Call, group: ReplicationGroup, mode: ClusterMode) -> Shape
         slots = () if mode is ClusterMode.DISABLED else divided(1)[0]
         new = new.with_shard(replace(new.node_groups[0], slots=slots))
         work.replace(group, new)
+        if new.clustered != group.clustered:
+            for member in members:
+                work.replace(member, restarting(replace(member, status=Status.MODIFYING)))
         text = f"Changing cluster mode of replication group {group.id} from {group.cluster_mode.value} to {mode.value}"
         work.add_event(group_event(call, group, text))
         return shown(call, new, members_of(work, new))

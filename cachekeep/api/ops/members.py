@@ -91,13 +91,14 @@ def insert_members(
     """Store new members (id and zone of each), each with an address of its own, and with one for the second instance
     if a change of engine waits for the window."""
     waits = group.pending.version is not None
-    addresses = pick_addresses(call, work, group.port, len(places) * (1 + waits))
+    each = 1 + waits * (2 if call.services.pool.movable and not group.clustered else 1)
+    addresses = pick_addresses(call, work, group.port, len(places) * each)
     now = call.services.clock.now()
     members = [
         new_member(group, name, address, zone, now) for (name, zone), address in zip(places, addresses, strict=False)
     ]
     if waits:
-        spares = addresses[len(places) :]
+        spares = [tuple(addresses[len(places) + n :: len(places)]) for n in range(len(places))]
         members = [waiting_for(group.pending, m, spare, now) for m, spare in zip(members, spares, strict=True)]
     work.claim(group.id, addresses)
     for member in members:
@@ -105,14 +106,16 @@ def insert_members(
     return members
 
 
-def waiting_for(pending: Pending, member: CacheCluster, address: Address | None, now: float) -> CacheCluster:
-    """The member with what waits for its group. address: of the instance to come, None when it needs none."""
+def waiting_for(pending: Pending, member: CacheCluster, addresses: Sequence[Address], now: float) -> CacheCluster:
+    """The member with what waits for its group. addresses: of the instance to come, and where addresses move of the
+    former one after that; none when it needs none."""
     waits = replace(pending, automatic_failover=None, spare=None)
-    if address is None or pending.engine is None or pending.version is None or pending.parameter_group is None:
+    if not addresses or pending.engine is None or pending.version is None or pending.parameter_group is None:
         return replace(member, pending=waits)
     node = member.nodes[0]
-    coming = CacheNode(node.node_id, address, node.zone, now, instance=_next_instance(member))
-    spare = Spare(coming, pending.engine, pending.version, pending.parameter_group)
+    coming = CacheNode(node.node_id, addresses[0], node.zone, now, instance=_next_instance(member))
+    reserve = addresses[1] if len(addresses) > 1 else None
+    spare = Spare(coming, pending.engine, pending.version, pending.parameter_group, reserve=reserve)
     return replace(member, pending=replace(waits, spare=spare))
 
 
@@ -132,7 +135,7 @@ def leaving(member: CacheCluster) -> CacheCluster:
 
 def pending_addresses(pending: Pending) -> list[Address]:
     """Claimed for nodes that have no process yet."""
-    spare = [pending.spare.node.address] if pending.spare is not None else []
+    spare = list(pending.spare.addresses) if pending.spare is not None else []
     return [node.address for node in pending.nodes_to_add] + spare
 
 

@@ -202,7 +202,7 @@ class Desk:
 
 def _settled(cluster: CacheCluster) -> CacheCluster:
     nodes = tuple(replace(n, status=NodeStatus.AVAILABLE, process="1:1", reboot_from=None) for n in cluster.nodes)
-    return replace(cluster, status=Status.AVAILABLE, nodes=nodes, restart_for_change=False)
+    return replace(cluster, status=Status.AVAILABLE, nodes=nodes)
 
 
 @contextmanager

@@ -92,7 +92,7 @@ def test_a_single_node_is_restarted_and_the_pause_grows_with_the_data() -> None:
     for used in (10 * MIB, 1000 * MIB):
         world = World(single)
         world.saw("s", used, role=Role.PRIMARY)
-        made = world.after(replace(single, version=V91, restart_for_change=True, status=Status.MODIFYING))
+        made = world.after(replace(single, version=V91, status=Status.MODIFYING))
         assert "saves its data, ends, and starts anew with Valkey 9.1.2" in made.steps[0]
         pauses.append(made.gaps[0].least_ms)
         assert made.undo[0].startswith("EngineVersion=9.1 changes back by a restart")
