@@ -14,6 +14,7 @@ from cachekeep.domain.replication_group import EngineChange, NodeGroup, Replicat
 from cachekeep.plan.member import Member, in_role
 from cachekeep.plan.nodes import GIVE_UP_AFTER
 from cachekeep.plan.story import Story
+from cachekeep.plan.upgrades import expiring_fields_sentence
 
 
 def coming(cluster: CacheCluster) -> Spare | None:
@@ -62,6 +63,9 @@ def swapped(story: Story, cluster_id: str, *, keep_former: bool) -> Story:
     old = cluster.nodes[0]
     known = old.published or old.address
     movable = known != spare.node.address and known.port == spare.node.address.port
+    if keep_former and spare.reserve is None:
+        # It stays at that address. In cluster mode clients learn addresses from the engines.
+        movable = False
     node = replace(
         spare.node,
         published=known if movable else None,
@@ -145,6 +149,9 @@ def _why_given_up(story: Story, change: EngineChange, left: list[CacheCluster]) 
                 f"the new node of {cluster.id} could not carry out {seen.facts.unexpected_errors} commands that "
                 f"{change.before_engine.label} {change.before_version} replicated"
             )
+    forbidden = expiring_fields_sentence(_expiring_fields(story), change.engine, change.version)
+    if forbidden is not None:
+        return forbidden
     if story.look.now < change.deadline:
         return None
     names = ", ".join(sorted(c.id for c in left))
@@ -152,6 +159,11 @@ def _why_given_up(story: Story, change: EngineChange, left: list[CacheCluster]) 
         f"the new nodes of {names} were not in sync within {story.look.limits.sync_s:g} s; data that "
         f"{change.engine.label} {change.version} does not know is the usual reason"
     )
+
+
+def _expiring_fields(story: Story) -> int:
+    facts = (story.look.nodes.get(c.key(c.nodes[0]), NOTHING_SEEN).facts for c in story.members.values())
+    return max((found.expiring_fields for found in facts if found is not None), default=0)
 
 
 def _abandon(story: Story, change: EngineChange, reason: str) -> Story:

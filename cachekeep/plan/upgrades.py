@@ -107,16 +107,16 @@ def why_not(
     """Why a change from `now` to `wanted` is not possible, with what is; None when it is.
 
     by_file: the data goes through a file (a single node), not through replication. rollback: instances of the wanted
-    version are still in sync. expiring_fields: hashes in the data with fields that expire. Memcached keeps nothing, so any version of it will do.
+    version are still in sync. expiring_fields: hashes in the data whose
+    fields expire. Memcached keeps nothing, so any version of it will do.
     """
     if not now.engine.speaks_resp or not wanted.engine.speaks_resp:
         if now.engine is wanted.engine:
             return None
         return f"The engine cannot be changed from {now.engine.value} to {wanted.engine.value}."
-    if expiring_fields and not (wanted.engine is Engine.VALKEY and wanted.version.major >= _VALKEY_9):
-        return (
-            f"{expiring_fields} hashes have fields that expire, which {wanted} does not know; persist or delete them."
-        )
+    forbidden = expiring_fields_sentence(expiring_fields, wanted.engine, wanted.version)
+    if forbidden is not None:
+        return f"{forbidden}; persist or delete them."
     if rollback:
         return None
     possible = _possible(now, installs, by_file=by_file)
@@ -128,6 +128,13 @@ def why_not(
     if not by_file and not follows(wanted, now):
         return f"{wanted} cannot replicate from {now}; {possible}"
     return None
+
+
+def expiring_fields_sentence(count: int, engine: Engine, version: EngineVersion) -> str | None:
+    """Why data with so many hashes whose fields expire cannot go to that engine; None when it can."""
+    if not count or (engine is Engine.VALKEY and version.major >= _VALKEY_9):
+        return None
+    return f"{count} hashes have fields that expire, which {engine.label} {version} does not know"
 
 
 def _possible(now: Runs, installs: Sequence[EngineInstall], *, by_file: bool) -> str:

@@ -52,7 +52,15 @@ def _seen(pid: int, member: str, shard: str, folder: Path) -> Seen | None:
         process = psutil.Process(pid)
         told = dict(line.split(maxsplit=1) for line in (folder / "engine.conf").read_text().splitlines() if " " in line)
         stopped = process.status() == psutil.STATUS_STOPPED
-        return Seen(pid, member, shard, folder.name, told["bind"].strip('"'), int(told["port"].strip('"')), stopped)
+        own, port = told["bind"].strip('"'), int(told["port"].strip('"'))
+        # What it listens on now: the former instance of an upgrade has moved away from where it was started.
+        listening = sorted(
+            it.laddr.ip
+            for it in process.net_connections("tcp")
+            if it.status == psutil.CONN_LISTEN and it.laddr.port == port
+        )
+        host = own if own in listening or not listening else listening[0]
+        return Seen(pid, member, shard, folder.name, host, port, stopped)
     return None
 
 

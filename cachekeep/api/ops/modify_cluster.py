@@ -44,9 +44,10 @@ def _begun(call: Call, work: Transaction, cluster: CacheCluster) -> CacheCluster
     """Everything that waits is what is wanted now."""
     pending = cluster.pending
     if pending.version is not None:
-        if not cluster.engine.speaks_resp:
-            text = f"Changing to version {pending.version}: the nodes are restarted, and come back empty"
-            work.add_event(cluster_event(call, cluster.id, text))
+        keeps = "its node is saved and restarted" if cluster.engine.speaks_resp else "its nodes come back empty"
+        now, label = cluster.version, (pending.engine or cluster.engine).label
+        text = f"Changing {cluster.id} from {cluster.engine.label} {now} to {label} {pending.version}: {keeps}"
+        work.add_event(cluster_event(call, cluster.id, text))
         cluster = begin_single(cluster)
     if cluster.engine.speaks_resp:
         return with_node_type(cluster, pending.node_type or cluster.node_type)

@@ -257,7 +257,7 @@ def test_memcached_comes_back_empty_and_says_so(desk: Desk) -> None:
     cluster = desk.cluster("mem")
     assert (str(cluster.version), cluster.status) == ("1.6.40", Status.MODIFYING)
     assert {(n.reboot_from, n.status) for n in cluster.nodes} == {("1:1", NodeStatus.REBOOTING)}
-    assert desk.events("mem") == ["Changing to version 1.6.40: the nodes are restarted, and come back empty"]
+    assert desk.events("mem") == ["Changing mem from Memcached 1.6.18 to Memcached 1.6.40: its nodes come back empty"]
 
 
 def test_versions_of_clusters_that_cannot_be(desk: Desk) -> None:

@@ -224,6 +224,7 @@ def test_cluster_mode_is_told_by_the_group_and_not_by_its_parameters() -> None:
         ("cluster-allow-replica-migration", "no"),
         ("cluster-migration-barrier", "1000"),
         ("cluster-replica-validity-factor", "0"),
+        ("cluster-slot-migration-log-max-len", "64"),
     }
     assert not drift(clustered, {**clustered, "cluster-enabled": "no", "databases": "1"}, VALKEY9)
 
