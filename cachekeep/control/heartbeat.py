@@ -1,7 +1,8 @@
 """A pulse: every living engine is pinged about once a second, beside the looks. Called by control.loop.
 
-A death is seen by pidfd; this is for processes that live and do not answer: stopped, or busy with a script. Silence
-is counted only while it was really asked: a service that was suspended itself finds nobody hung when it wakes up.
+A death is seen by pidfd; this is for processes that live and do not answer: stopped, or busy with a script; and for
+roles that somebody else changed. Silence is counted only while it was really asked: a service that was suspended itself
+finds nobody hung when it wakes up.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Heartbeat:
         self._targets: dict[NodeKey, Address] = {}
         self._silent: dict[NodeKey, float] = {}
         self._interrupted: set[NodeKey] = set()
+        self._roles: dict[NodeKey, str] = {}
 
     def watch(self, key: NodeKey, address: Address) -> None:
         """Ping this node from now on."""
@@ -43,6 +45,7 @@ class Heartbeat:
     def forget(self, key: NodeKey) -> None:
         """Its process is gone."""
         self._targets.pop(key, None)
+        self._roles.pop(key, None)
         self._answered(key)
 
     def silent_s(self, key: NodeKey) -> float:
@@ -66,14 +69,17 @@ class Heartbeat:
     async def _ping(self, key: NodeKey, address: Address, asked_for: float) -> None:
         began = time.monotonic()
         try:
-            await self._admin.ping(address, self._interval_s)
+            role = await self._admin.ping(address, self._interval_s)
         except WorldError as error:
             # An answer may have lain there while this process itself was held up: that is no silence of the engine's.
             late = time.monotonic() - began > self._interval_s * LATE
             if key in self._targets and not late:
                 await self._silence(key, address, asked_for, str(error))
             return
-        if self._answered(key):
+        changed = role is not None and self._roles.get(key, role) != role
+        if role is not None:
+            self._roles[key] = role
+        if self._answered(key) or changed:
             self._wake(key)
 
     def _answered(self, key: NodeKey) -> bool:

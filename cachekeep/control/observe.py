@@ -70,7 +70,8 @@ class Observer:
         if facts is not None and process is not None:
             self._last[key] = process, facts
         saved = self._host.is_saved(key)
-        if saved and facts is not None and not facts.loading:
+        if facts is not None and not facts.loading and self._host.is_marked(key):
+            # Whatever became of the save: an engine that serves has gone on, and a later snapshot is no orderly stop's.
             self._host.mark_saved(key, False)
             saved = False
         known = self._known(key, process)

@@ -85,6 +85,10 @@ class Host(Protocol):
         """A process was started after the data set was saved."""
         ...
 
+    def is_marked(self, key: NodeKey) -> bool:
+        """`mark_saved` set the mark, whether or not a data set came of it."""
+        ...
+
     def mark_saved(self, key: NodeKey, saved: bool) -> None:
         """Set or remove that mark, durably."""
         ...
@@ -126,9 +130,10 @@ class EngineAdmin(Protocol):
         """One look. settings: the configuration directives to read back (Valkey and Redis only)."""
         ...
 
-    async def ping(self, address: Address, timeout_s: float) -> None:
-        """Valkey and Redis: returns when the engine answers at all, also that it is loading. Raises WorldError when it
-        does not, or says that a script keeps it busy (`BUSY` stands in the text then)."""
+    async def ping(self, address: Address, timeout_s: float) -> str | None:
+        """Valkey and Redis: the engine's word for its role (`master`, `slave`), or None when it answers something else,
+        as while it loads. Raises WorldError when it does not answer, lets the service in no more, or says that a script
+        keeps it busy (`BUSY` stands in the text then)."""
         ...
 
     async def interrupt(self, address: Address) -> None:

@@ -61,8 +61,8 @@ class Admin:
             return facts_of_memcached(stats, running, settings)
         return await look(wire, settings)
 
-    async def ping(self, address: Address, timeout_s: float) -> None:
-        await alive.ping(self._wire(address, "ping"), timeout_s)
+    async def ping(self, address: Address, timeout_s: float) -> str | None:
+        return await alive.ping(self._wire(address, "ping"), timeout_s)
 
     async def interrupt(self, address: Address) -> None:
         await alive.interrupt(self._wire(address, "ping"))
@@ -169,6 +169,8 @@ class Admin:
 
         On a connection of its own: that a kept one drops might also mean that it had been dropped before.
         """
+        # Before the save only: one that saves answers nobody.
+        await self.ping(address, self._look_timeout_s)
         wire = Wire(address, self._connect_timeout_s, self._save_timeout_s)
 
         async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> object:

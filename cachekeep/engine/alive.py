@@ -14,17 +14,22 @@ from cachekeep.engine.resp import ask
 from cachekeep.engine.wire import DroppedError, Wire
 
 
-async def ping(wire: Wire, timeout_s: float) -> None:
+async def ping(wire: Wire, timeout_s: float) -> str | None:
     """See EngineAdmin.ping. An engine that takes the connection and drops it lives, too: it has too many clients."""
     try:
         async with asyncio.timeout(timeout_s):
-            reply = (await ask(wire, ("PING",)))[0]
+            reply = (await ask(wire, ("ROLE",)))[0]
     except TimeoutError as error:
-        raise WorldError(f"{wire.address} did not answer PING within {timeout_s:g} s") from error
+        raise WorldError(f"{wire.address} did not answer ROLE within {timeout_s:g} s") from error
     except DroppedError:
-        return
-    if isinstance(reply, ReplyError) and str(reply).startswith("BUSY"):
-        raise WorldError(f"{wire.address} runs a script and answers nobody: {reply}")
+        return None
+    if isinstance(reply, ReplyError):
+        if str(reply).startswith("BUSY"):
+            raise WorldError(f"{wire.address} runs a script and answers nobody: {reply}")
+        if str(reply).startswith(("NOAUTH", "NOPERM")):
+            raise WorldError(f"{wire.address} lets nobody in, not even the service: {reply}")
+        return None
+    return str(reply[0]) if isinstance(reply, list) and reply else None
 
 
 async def interrupt(wire: Wire) -> None:

@@ -81,6 +81,7 @@ async def move_slots(
         if not move.waits:
             move.others = [line async for line in _reachable(stack, others)]
         await _end(move, work.ended, source_facts, target_facts)
+        await _tell_owner(move, work.to_move, target_facts)
         for at in range(0, len(work.to_move), _BATCH):
             if asyncio.get_running_loop().time() >= deadline:
                 break
@@ -142,6 +143,13 @@ async def _end(move: Move, slots: Sequence[int], source: ClusterFacts, target: C
     await _set(move.target, [(slot, ("STABLE",)) for slot in slots if slot in importing])
     await _set(move.source, [(slot, ("NODE", move.target_id)) for slot in slots if slot in owned])
     await _set(move.source, [(slot, ("STABLE",)) for slot in slots if slot in exporting and slot not in owned])
+
+
+async def _tell_owner(move: Move, slots: Sequence[int], target: ClusterFacts) -> None:
+    """A target that takes a slot before it has heard whose that is never hears it: no gossip changes the owner of a
+    slot that is IMPORTING (cluster.c, clusterUpdateSlotsConfigWith), and without one it refuses the keys, for ever."""
+    known = next((numbers_of(peer.slots) for peer in target.peers if peer.id == move.source_id), frozenset())
+    await _set(move.target, [(slot, ("NODE", move.source_id)) for slot in slots if slot not in known])
 
 
 async def _move_batch(move: Move, slots: Sequence[int], target: Address, deadline: float) -> None:

@@ -1,9 +1,9 @@
 """Hands the primary's role to a replica without losing a write (cluster mode disabled). Used by engine.admin.
 
 Writes wait at the old primary (CLIENT PAUSE ... WRITE: nothing is written, expired or evicted there) until the
-successor has applied everything up to the offset read after that. The old one gives up its addresses, the successor is
-promoted, takes them, and the old one follows it. Clients wait for a few milliseconds; those that came in by an address
-that was given up are cut and connect anew, so none of their waiting writes is carried out twice.
+successor has applied everything up to the offset read after that. The old one gives up its addresses, and the clients
+that came in by them are cut, so that none is left who could write there once the pause is over, whatever happens to
+this process. The successor is promoted and takes the addresses, and the old one follows it. Clients connect anew.
 
 At every moment at most one of the two takes writes: the successor's are paused before it is promoted, and go on only
 when the old one has been demoted or is gone. Hence what is left when the service dies in between:
@@ -94,6 +94,7 @@ async def switch_over(
         late = asyncio.get_running_loop().time() + _LATE_S
         try:
             await pause_until_equal(old, new)
+            await _check_faithful(new)
         except BaseException:
             # Also when there was no answer: it is carried out behind the pause, whenever that is.
             await _to_its_end(tell(old, UNPAUSE))
@@ -187,6 +188,13 @@ async def pause_until_equal(old: Side, new: Side) -> None:
         await asyncio.sleep(_POLL_S)
 
 
+async def _check_faithful(new: Side) -> None:
+    """Offsets count commands that the successor did not know, too: an older engine may be equal and yet no copy."""
+    info = parse_info((await new.line.must(("INFO", "stats"), timeout_s=_ANSWER_S))[0].decode())
+    if (failed := info.get("unexpected_error_replies", "0")) != "0":
+        raise WorldError(f"{new.address} could not carry out {failed} of the commands it received: it is no copy")
+
+
 def _offset(side: Side, reply: object, role: bytes) -> int:
     """The offset in ROLE's answer: written by a primary, applied by a replica. Raises WorldError in another role."""
     check(side.address, _ROLE, reply)
@@ -200,6 +208,9 @@ async def _hand_over(old: Side, new: Side, given_up: Collection[str], late: floa
     kept = tuple(host for host in old.binds if host in old.bound) or old.binds
     try:
         await _listen(old, kept)
+        if kills := _kills(old, given_up):
+            # Now, not in the end: whatever happens to this process from here on, nobody is left who could write there.
+            await old.line.must(*kills, timeout_s=_ANSWER_S)
         if asyncio.get_running_loop().time() > late:
             raise WorldError(f"{old.address} took too long to hand over to {new.address}; it stays the primary")
         await new.line.must(_PAUSE, ("REPLICAOF", "NO", "ONE"), timeout_s=_ANSWER_S)
@@ -212,7 +223,7 @@ async def _hand_over(old: Side, new: Side, given_up: Collection[str], late: floa
         await _undo(old, new)
         raise
     if not gone:
-        await tell(old, *_kills(old, given_up), UNPAUSE)
+        await tell(old, UNPAUSE)
         await _listen(old, old.binds)  # what the successor held until now
     if lost := [host for host in new.bound if host not in new.binds]:
         await tell(new, *_kills(new, lost))

@@ -219,6 +219,9 @@ class LocalHost:
         with told_as_world_error("read what is kept in", folder):
             return kept_in(folder, config)
 
+    def is_marked(self, key: NodeKey) -> bool:
+        return (self._folder(key) / "saved").exists()
+
     def started_since_saved(self, key: NodeKey) -> bool:
         folder = self._folder(key)
         try:

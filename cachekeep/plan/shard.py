@@ -137,10 +137,11 @@ def _usurped(shard: Shard, primary: Member) -> ShardPlan:
     if above is not None and not above.alive and not above.leaving:
         # It was handed the role and died before that was written down: whoever has most of its data succeeds it.
         return ShardPlan(above.key, sentence=f"{above.key}, which {primary.key} follows, is gone")
-    if shard.clustered and above is not None:
+    clustered = primary.facts.cluster is not None
+    if clustered and above is not None:
         steps = [TakeOver(primary.key, primary.spec.address, shard.vote)]
         return ShardPlan(shard.primary, phased(Phase.ROLE, steps), sentence=f"{primary.key} follows nobody who counts")
-    if shard.clustered:
+    if clustered:
         # It lost its slots and joined another shard, as older engines do: what it holds is that shard's.
         return ShardPlan(
             shard.primary,
@@ -173,7 +174,7 @@ def _switch_over(shard: Shard, primary: Member) -> PhasedSteps | None:
         return None
     if successor.switch_hold_s > 0 or not set(primary.extra_hosts) <= set(primary.facts.binds):
         return None
-    if shard.clustered:
+    if successor.facts.cluster is not None:
         return phased(Phase.ROLE, [ClusterSwitchOver(successor.key, successor.spec.address)])
     kept = [h for h in primary.facts.binds if h not in shard.primary_hosts] or [primary.spec.address.host]
     given_up = [h for h in primary.facts.binds if h in shard.primary_hosts]
@@ -259,7 +260,8 @@ def _plan_leaving(shard: Shard, primary: Member) -> tuple[PhasedSteps, tuple[Nod
             # A primary that was to leave is the last that has the data: it is to stay, and that is written down now.
             continue
         if member.alive:
-            if secure:
+            # One that owns slots is emptied first; plan.cluster_mode sees to that.
+            if secure and not (member.is_primary and member.owns_slots):
                 steps.append(Stop(member.key, member.spec.address))
         elif member.seen.folder:
             steps.append(Remove(member.key))

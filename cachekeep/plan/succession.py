@@ -91,7 +91,7 @@ def _succeed(shard: Shard, heirs: Sequence[Member], dead: Member) -> ShardPlan:
 
 def promotion(shard: Shard, heir: Member) -> PhasedSteps:
     """The heir becomes primary and takes the addresses at once: its predecessor is gone, so nobody else has them."""
-    if shard.clustered:
+    if heir.facts.cluster is not None:  # as it runs, which in a change of cluster mode is not what is wanted
         first: Step = TakeOver(heir.key, heir.spec.address, shard.vote)
     else:
         first = Promote(heir.key, heir.spec.address)

@@ -169,7 +169,7 @@ class Clustered(Operated):
                     shard = self.group.shard_of(key.cluster_id)
                     ending = self.world.running.get(key)
                     going = self.group.status is not Status.DELETING and shard is not None and shard.leaving
-                    if going and ending is not None and not (isinstance(step, Stop) and step.fence):
+                    if going and ending is not None and not (isinstance(step, Stop) and (step.fence or step.save)):
                         assert not bus_of(ending).slots or ending.role is Role.REPLICA, f"{key} still owns slots"
 
     def _audit_move(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from cachekeep.control.act import Actor
 from cachekeep.control.attempts import Attempts
@@ -58,6 +59,8 @@ class Operated:
         self.world = World()
         self.mischief = Mischief()
         self.loop = asyncio.new_event_loop()
+        self.spawned: list[asyncio.Task[Any]] = []
+        self.loop.set_task_factory(self._spawn)
         self.more = more or {}
         self.next_number = 1
         self.clusters: dict[str, CacheCluster] = {}
@@ -204,16 +207,16 @@ class Operated:
         audit(self.group, self.clusters, decision, look)
         self.audit_slots(decision)
         self._account(decision)
-        ended = any(isinstance(step, Stop) and step.fence for step in decision.steps) or self._is_given_up
+        fencing = any(isinstance(step, Stop) and step.fence for step in decision.steps)
         self._commit(decision)
-        covered = self._covered()
+        covered = not (fencing or self._is_given_up) and self._covered()
 
         def done() -> None:
-            assert ended or not covered or self._covered(), f"the last copy went with {decision.steps}"
+            assert not covered or self._covered(), f"the last copy went with {decision.steps}"
 
         self.mischief.done = done
         try:
-            self.loop.run_until_complete(self.actor.run(decision.stages))
+            self.loop.run_until_complete(self._act(decision))
         except ServiceDied:
             self.restart_service()
         finally:
@@ -223,7 +226,22 @@ class Operated:
 
     @property
     def _is_given_up(self) -> bool:
-        return self.group.status is Status.DELETING and not self.group.retain_primary
+        deleted = self.group.status is Status.DELETING and not self.group.retain_primary
+        return deleted or self.group.status is Status.CREATE_FAILED
+
+    async def _act(self, decision: Decision) -> None:
+        """With what goes on in the background (slots that move key by key) brought to its end."""
+        self.spawned.clear()
+        await self.actor.run(decision.stages)
+        for ended in await asyncio.gather(*self.spawned, return_exceptions=True):
+            if isinstance(ended, BaseException):
+                raise ended
+
+    def _spawn(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **_: Any) -> asyncio.Task[Any]:
+        task = asyncio.Task(coroutine, loop=loop)
+        if str(coroutine.__qualname__).endswith("_move_slots"):
+            self.spawned.append(task)
+        return task
 
     def audit_slots(self, decision: Decision) -> None:
         """For a group in cluster mode."""

@@ -88,6 +88,10 @@ class FakeHost:
     def has_folder(self, key: NodeKey) -> bool:
         return key in self.world.folders
 
+    def is_marked(self, key: NodeKey) -> bool:
+        folder = self.world.folders.get(key)
+        return folder is not None and folder.saved
+
     def is_saved(self, key: NodeKey) -> bool:
         folder = self.world.folders.get(key)
         return folder is not None and folder.saved and folder.data is not None
@@ -330,6 +334,9 @@ class FakeAdmin:
             raise WorldError("the nodes have changed")
         wanted = sorted(numbers_of(slots) & here.slots, key=lambda s: (s not in there.importing, s))
         for slot in wanted[:MOVED_AT_ONCE]:
+            if slot in there.slots:
+                bus.give_away(source, frozenset({slot}))
+                continue
             there.importing[slot] = source_id
             self.mischief.between()
             here.exporting[slot] = target_id
