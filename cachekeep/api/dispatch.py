@@ -6,6 +6,7 @@ Order, as AWS's: authentication, then the action, then its parameters, then what
 from __future__ import annotations
 
 import json
+import math
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,9 +20,9 @@ from cachekeep.codec import query, xml
 from cachekeep.codec.aws_model import Operation, Service, known_regions, load_service
 from cachekeep.codec.sigv4 import Caller, HttpRequest, verify
 from cachekeep.domain.cache_cluster import CacheCluster
-from cachekeep.domain.events import Note
+from cachekeep.domain.events import Note, SourceType
 from cachekeep.domain.faults import Fault
-from cachekeep.domain.ports import Conflict, WorldError
+from cachekeep.domain.ports import Conflict, Store, WorldError
 from cachekeep.domain.replication_group import ReplicationGroup
 
 log = structlog.get_logger()
@@ -87,7 +88,8 @@ class Dispatcher:
             return _refuse(api, broken, request_id)
 
     def journal(self, region: str, name: str, *, since: float, limit: int) -> tuple[str, list[Note]]:
-        """Whose journal it is, and the newest notes; that of a member's group for the name of a member.
+        """Whose journal it is, and the newest notes, events among them; that of a member's group for the name of a
+        member.
 
         Raises ResourceNotFoundFault for what neither is there nor has left a note.
         """
@@ -97,7 +99,9 @@ class Dispatcher:
         is_there = cluster is not None or store.get(ReplicationGroup, region, name) is not None
         if not is_there and not store.journal(region, owner, limit=1):
             raise Fault("ResourceNotFoundFault", f"No group or cluster {name[:60]!r} in {region}.", 404)
-        return owner, store.journal(region, owner, since=since, limit=limit)
+        notes = store.journal(region, owner, since=since, limit=limit)
+        told = sorted([*_events_as_notes(store, region, owner, since), *notes], key=lambda note: note.at)
+        return owner, told[-limit:]
 
     def _api(self, caller: Caller, *, rehearsing: bool) -> _Api:
         api = self._apis.get("elasticache" if rehearsing and caller.service == OWN_SERVICE else caller.service)
@@ -142,3 +146,17 @@ def _refuse(api: _Api, fault: Fault, request_id: str) -> Answer:
 def new_request_id() -> str:
     text = secrets.token_hex(16)
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def _events_as_notes(store: Store, region: str, owner: str, since: float) -> list[Note]:
+    """What users were told of a group and its members: requests stand there, and what came of them."""
+    group = store.get(ReplicationGroup, region, owner)
+    found: dict[tuple[float, str], Note] = {}
+    for name in (owner, *(group.member_ids if group is not None else ())):
+        kind = SourceType.REPLICATION_GROUP if group is not None and name == owner else SourceType.CACHE_CLUSTER
+        events = store.events(region, since=since, until=math.inf, source_type=kind.value, source_id=name)
+        for event in events:
+            # A failover is an event of two resources.
+            text = event.message if name == owner else f"{name}: {event.message}"
+            found.setdefault((event.at, event.message), Note(event.at, region, owner, text))
+    return list(found.values())

@@ -42,8 +42,8 @@ _VERBS: dict[type, str] = {
     Start: "start",
     Stop: "end",
     Remove: "delete the folder of",
-    Follow: "replicate to",
-    Replicate: "replicate to",
+    Follow: "attach replica",
+    Replicate: "attach replica",
     Promote: "promote",
     TakeOver: "promote",
     SwitchOver: "hand over from",
@@ -103,10 +103,10 @@ class Journal:
         if doing:
             said = f"{said}: {doing}" if said else doing
         eventful = bool(decision.steps or decision.puts or decision.events or decision.recheck_s < REST_S)
-        if said and eventful and said != self._last.get(unit):
+        before = self._last.get(unit)
+        # At rest there is nothing to tell, but that what was told before has come to its end.
+        if said and said != before and (eventful or before is not None):
             sentences.append(said)
-        sentences += [event.message for event in decision.events]
-        if eventful:
             self._last[unit] = said
         fresh = self._fresh(unit, failures)
         if not failures and decision.recheck_s >= REST_S:
@@ -116,7 +116,6 @@ class Journal:
             return
         now = self._clock.now()
         with self._store.transaction() as work:
-            # A failover is an event of two resources; the journal tells it once.
             for sentence in dict.fromkeys(_short(text) for text in sentences):
                 work.add_note(Note(now, unit.region, unit.id, sentence))
             for failure in fresh:

@@ -89,10 +89,14 @@ def _silent_primary(shard: Shard, primary: Member) -> ShardPlan:
             phased(Phase.FENCE, [Stop(primary.key, primary.spec.address, fence=True)]),
             sentence=f"{primary.key} has not answered for {primary.seen.silent_s:.1f} s; fencing it",
         )
-    # The replicas may start meanwhile; they are told whom to follow when the primary answers.
+    # The replicas may start meanwhile, as such: the primary may turn out to follow one of them, to which it had handed
+    # over, and would take over its emptiness. In cluster mode a node cannot be started as a replica.
     # One that has data on disk waits: the primary may turn out to be unable to load its own.
     fresh = [m for m in shard.staying if not m.alive and not m.seen.saved and not m.seen.kept]
-    starts = [s for m in fresh for s in start_steps(m, None)]
+    if shard.clustered:
+        starts = [s for m in fresh if shard.forming for s in start_steps(m, None)]
+    else:
+        starts = [s for m in fresh for s in start_steps(m, primary)]
     return ShardPlan(shard.primary, phased(Phase.FOLLOW, starts), sentence=f"waiting for {primary.key} to answer")
 
 
@@ -128,7 +132,7 @@ def _usurped(shard: Shard, primary: Member) -> ShardPlan:
             return ShardPlan(member.key, sentence=f"{member.key} owns the slots of {primary.key}")
         if _holds_endpoint(shard, member):
             return ShardPlan(member.key, sentence=f"{member.key} was handed the endpoint of {primary.key}")
-        trusted = member.has_data or member.key == shard.hand_over_to
+        trusted = member.has_data or (member.key == shard.hand_over_to and not primary.has_data)
         if trusted and member.spec.address == follows:
             return ShardPlan(member.key, sentence=f"{member.key} is the primary that {primary.key} follows")
     above = _above(shard, primary)
@@ -218,6 +222,9 @@ def _follow(shard: Shard, member: Member, primary: Member) -> list[Step]:
     here, there = member.facts.cluster, primary.facts.cluster
     if here is None or there is None or here.slots:
         return []
+    if member.is_primary and member.facts.keys and primary.owns_slots:
+        # An engine with keys refuses to become a replica. It lost its slots, so what it holds is nobody's.
+        return [Stop(member.key, member.spec.address)]
     if not any(peer.id == there.id and not peer.handshake for peer in here.peers):
         return []
     return [Replicate(member.key, member.spec.address, there.id)]

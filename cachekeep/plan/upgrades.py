@@ -134,7 +134,8 @@ def expiring_fields_sentence(count: int, engine: Engine, version: EngineVersion)
     """Why data with so many hashes whose fields expire cannot go to that engine; None when it can."""
     if not count or (engine is Engine.VALKEY and version.major >= _VALKEY_9):
         return None
-    return f"{count} hashes have fields that expire, which {engine.label} {version} does not know"
+    hashes = "1 hash has" if count == 1 else f"{count} hashes have"
+    return f"{hashes} fields that expire, which {engine.label} {version} does not know"
 
 
 def _possible(now: Runs, installs: Sequence[EngineInstall], *, by_file: bool) -> str:

@@ -23,15 +23,14 @@ def promote(world: World, group: Group) -> str:
     if group.clustered or not members:
         return "no target"
     chosen = world.chance.choice(members)
+    group.wants_failover = True
     world.call(
-        "modify_replication_group", ReplicationGroupId=group.id, AutomaticFailoverEnabled=False, ApplyImmediately=True
+        "modify_replication_group",
+        ReplicationGroupId=group.id,
+        AutomaticFailoverEnabled=False,
+        PrimaryClusterId=chosen,
+        ApplyImmediately=True,
     )
-    try:
-        world.call(
-            "modify_replication_group", ReplicationGroupId=group.id, PrimaryClusterId=chosen, ApplyImmediately=True
-        )
-    finally:
-        group.wants_failover = True
     return f"asked: {chosen}"
 
 

@@ -149,9 +149,15 @@ def _act(world: World, seconds: float) -> None:
         _housekeeping(world)
         if world.chance.random() < 0.5:
             time.sleep(world.chance.uniform(0.0, min(3.0, seconds / 10)))
-        drawn = PLANNED if passed < seconds * PLANNED_PART else PLANNED | UNPLANNED
+        planned_only = passed < seconds * PLANNED_PART
+        drawn = PLANNED if planned_only else PLANNED | UNPLANNED
         action = world.chance.choices(list(drawn), list(drawn.values()))[0]
-        _do(world, action, world.chance.choice(world.groups))
+        spared = [group for group in world.groups if not group.deaths]
+        if spared and not planned_only:
+            # No run ends without the death of a primary in every group: it would prove nothing.
+            _do(world, unplanned.kill_primary, world.chance.choice(spared))
+        else:
+            _do(world, action, world.chance.choice(world.groups))
         time.sleep(0.1)
 
 

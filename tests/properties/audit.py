@@ -138,6 +138,10 @@ class Audit:
         asked = not instance.standby and wants_reboot(cluster.nodes[0], seen)
         failed = cluster.status is Status.CREATE_FAILED or self.group.status is Status.CREATING
         shard = self.group.shard_of(step.key.cluster_id)
+        facts = seen.facts
+        if facts is not None and facts.cluster is not None and not facts.cluster.slots:
+            # It cannot be made a replica, or joined another shard: what it holds is nobody's.
+            asked = asked or facts.role is Role.PRIMARY or step.key == self.primary(step.key).key
         going = instance.leaving or (shard is not None and shard.leaving)
         assert going or asked or failed or is_outdated(spec, seen), f"{step.key} was not to be ended"
         if isinstance(step, Remove):
