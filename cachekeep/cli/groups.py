@@ -55,7 +55,7 @@ def groups(
 def _list(found: list[dict[str, Any]]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("Group", "Status", "Engine", "Type"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name == "Group")
     for name in ("Shards", "Nodes", "Memory"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("Endpoint", no_wrap=True)

@@ -44,7 +44,9 @@ def heirs_of(shard: Shard, primary: Member) -> list[Member]:
     """Living members with data, of the best kind that there is: those that stay, else spares, else those that leave."""
     others = [m for m in shard.members if m.key != primary.key and m.has_data]
     return (
-        [m for m in others if not m.leaving and not m.standby]
+        # Elected by the others' votes: it takes writes, whatever it was before.
+        [m for m in shard.members if m.key != primary.key and m.is_primary and m.owns_slots]
+        or [m for m in others if not m.leaving and not m.standby]
         or [m for m in others if not m.leaving]
         # A member that was to leave may be the last that has the data: then it takes over and stays.
         or others
