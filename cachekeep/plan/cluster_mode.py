@@ -83,14 +83,20 @@ def _introductions(living: Sequence[Member]) -> list[Step]:
         return []
     ordered = sorted(living, key=lambda m: (-len(_cluster(m).slots), -len(_cluster(m).peers), m.key))
     introducers = ordered if len(ordered) <= INTRODUCED_ALL else ordered[:1]
+    ids = {m.key: {peer.id for peer in _cluster(m).peers if not peer.handshake} for m in ordered}
+    greeted = {m.key: {peer.address for peer in _cluster(m).peers if peer.handshake} for m in ordered}
+
+    def ignores(member: Member, other: Member) -> bool:
+        return _cluster(other).id not in ids[member.key] and other.spec.address not in greeted[member.key]
+
     steps: list[Step] = []
     for at, member in enumerate(introducers):
-        facts = _cluster(member)
-        ids = {peer.id for peer in facts.peers if not peer.handshake}
-        greeted = {peer.address for peer in facts.peers if peer.handshake}
         for other in ordered[at + 1 :]:
-            if _cluster(other).id not in ids and other.spec.address not in greeted:
-                steps += [Meet(member.key, member.spec.address, other.spec.address)]
+            if ignores(member, other):
+                steps.append(Meet(member.key, member.spec.address, other.spec.address))
+            elif _cluster(other).id in ids[member.key] and ignores(other, member):
+                # It forgot this one, which came back as who it had been.
+                steps.append(Meet(other.key, other.spec.address, member.spec.address))
     return steps
 
 
@@ -106,7 +112,7 @@ def _forgettings(shards: Sequence[ClusterShard], known: Mapping[str, Member]) ->
             gone = peer.id not in known and not peer.handshake and peer.address not in silent
             if not gone or _follows(member, peer, known.values()):
                 continue
-            if _is_given_up(shards, peer, owned):
+            if _is_given_up(shards, peer, owned, known):
                 steps.append(Forget(member.key, member.spec.address, peer.id))
     return steps
 
@@ -117,9 +123,12 @@ def _follows(member: Member, peer: Peer, others: Iterable[Member]) -> bool:
     return peer.id in told or (not told and member.facts.primary == peer.address)
 
 
-def _is_given_up(shards: Sequence[ClusterShard], peer: Peer, owned: frozenset[int]) -> bool:
-    """It owns nothing that has no living owner; or its shard has a primary that owns nothing, and nobody else who has
-    the data: the shard was started empty."""
+def _is_given_up(
+    shards: Sequence[ClusterShard], peer: Peer, owned: frozenset[int], known: Mapping[str, Member]
+) -> bool:
+    """It owns nothing that has no living owner. Or the primary of its shard owns slots, and nobody is to take over from
+    it any more: of what it had taken last nobody had heard. Or that primary owns nothing, and nobody else has the data:
+    the shard was started empty."""
     if numbers_of(peer.slots) <= owned:
         return True
     its_shard = next((s for s in shards if any(m.spec.address == peer.address for m in s.members)), None)
@@ -127,11 +136,11 @@ def _is_given_up(shards: Sequence[ClusterShard], peer: Peer, owned: frozenset[in
         return True
     head = its_shard.head
     others = [m for m in its_shard.members if m.key != its_shard.primary]
-    return (
-        head is not None
-        and not head.owns_slots
-        and not any(m.has_data or (m.alive and not m.seen.serving) for m in others)
-    )
+    if head is None or any(m.alive and not m.seen.serving for m in others):
+        return False
+    if head.owns_slots:
+        return not any(m.seen.serving and m.facts.cluster and _follows(m, peer, known.values()) for m in others)
+    return not any(m.has_data for m in others)
 
 
 def _unowned(shards: Sequence[ClusterShard]) -> list[Step]:
@@ -142,12 +151,9 @@ def _unowned(shards: Sequence[ClusterShard]) -> list[Step]:
     present = [head for s in shards if (head := s.head) is not None and head.facts.cluster is not None]
     if len(present) < len(shards):
         return []
-    owned: set[int] = set()
-    for head in present:
-        facts = _cluster(head)
-        owned |= numbers_of(facts.slots)
-        for peer in facts.peers:
-            owned |= numbers_of(peer.slots)
+    claims = {_cluster(head).slots for head in present}
+    claims |= {peer.slots for head in present for peer in _cluster(head).peers}
+    owned = frozenset[int]().union(*map(numbers_of, claims))
     if len(owned) == SLOTS:
         return []
     steps: list[Step] = []
@@ -226,7 +232,8 @@ def _move(source: Member, target: Member | None, slots: Sequence[int], heads: tu
     acquainted = any(p.id == there.id and not p.handshake for p in here.peers) and any(
         p.id == here.id and not p.handshake for p in there.peers
     )
-    if not acquainted or not (here.ok or not here.slots):
+    # A node that has just joined refuses clients (CLUSTERDOWN) until it sees the cluster whole.
+    if not acquainted or not here.ok or not there.ok:
         return []
     if _is_atomic(source) and _is_atomic(target):
         running = [m for m in here.migrations if m.exports and m.running]

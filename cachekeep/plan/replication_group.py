@@ -63,7 +63,10 @@ def _keep(story: Story) -> Decision:
         shard.id: _emptied(story, shard, members) or plan_shard(planned)
         for shard, planned in zip(story.group.node_groups, shards, strict=True)
     }
-    return record(before, story, Round(members, plans, _plan_cluster(story, members)))
+    urgent = any(phase is Phase.ROLE for plan in plans.values() for phase, _ in plan.steps)
+    # A succession waits for nothing, not even for what is to be decided about the cluster as a whole.
+    cluster = ClusterPlan(to_move=story.group.resharding_slots) if urgent else _plan_cluster(story, members)
+    return record(before, story, Round(members, plans, cluster))
 
 
 def _members_of(story: Story, shard: NodeGroup) -> tuple[Member, ...]:

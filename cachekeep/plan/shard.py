@@ -179,7 +179,9 @@ def _switch_over(shard: Shard, primary: Member) -> PhasedSteps | None:
     if successor.switch_hold_s > 0 or not set(primary.extra_hosts) <= set(primary.facts.binds):
         return None
     if successor.facts.cluster is not None:
-        return phased(Phase.ROLE, [ClusterSwitchOver(successor.key, successor.spec.address)])
+        # Slots that nobody owns are about to be given to this very primary.
+        handing = [ClusterSwitchOver(successor.key, successor.spec.address)] if primary.owns_slots else []
+        return phased(Phase.ROLE, handing) or None
     kept = [h for h in primary.facts.binds if h not in shard.primary_hosts] or [primary.spec.address.host]
     given_up = [h for h in primary.facts.binds if h in shard.primary_hosts]
     taken = [h for h in wanted_hosts(shard, successor, primary=True) if h not in successor.facts.binds]

@@ -294,7 +294,7 @@ class Operated:
                 continue
             primary = self.key(shard.primary_id)
             match step:
-                case Promote() | TakeOver() if key != primary and key in self.world.running:
+                case Promote() | TakeOver() if key in self.world.running:
                     self._forgive(shard, self.world.running[key].data)
                 case Start(spec, keep_data) if spec.follow is None and primary not in self.world.running:
                     folder = self.world.folders.get(key)
