@@ -151,7 +151,7 @@ def _unowned(shards: Sequence[ClusterShard]) -> list[Step]:
     present = [head for s in shards if (head := s.head) is not None and head.facts.cluster is not None]
     if len(present) < len(shards):
         return []
-    claims = {_cluster(head).slots for head in present}
+    claims = {_cluster(m).slots for s in shards for m in s.members if m.seen.serving and m.facts.cluster}
     claims |= {peer.slots for head in present for peer in _cluster(head).peers}
     owned = frozenset[int]().union(*map(numbers_of, claims))
     if len(owned) == SLOTS:

@@ -18,7 +18,7 @@ from tests.properties.clustered import MOST_SHARDS, Clustered, few_slots
 
 QUICK = settings(
     report_multiple_bugs=False,
-    max_examples=40,
+    max_examples=80,
     derandomize=True,
     deadline=None,
     database=None,

@@ -79,6 +79,28 @@ def test_slots_are_not_given_away_while_a_silent_member_may_own_them() -> None:
     assert _steps(shard) == []
 
 
+def test_slots_that_gossip_just_gave_to_a_replica_are_not_given_to_the_primary_of_record() -> None:
+    elected = _member(2, _facts(2, FIRST + SECOND))
+    steps = _steps(_shard("0001", FIRST + SECOND, _member(1, _facts(1)), elected))
+    assert not [s for s in steps if isinstance(s, AddSlots)]
+
+
+def test_who_forgot_a_node_that_came_back_is_introduced_to_it_again() -> None:
+    one = _member(1, _facts(1, FIRST))
+    two = _member(2, _facts(2, SECOND, _peer(1, FIRST)))
+    steps = _steps(_shard("0001", FIRST, one), _shard("0002", SECOND, two))
+    assert steps == [Meet(one.key, _address(1), _address(2))]
+
+
+def test_a_dead_owner_is_forgotten_with_what_only_few_knew_it_to_own_once_it_is_succeeded() -> None:
+    """It had just been given a slot when it died; its heir had not heard of that."""
+    rest, last = parse_slots("100-16382"), parse_slots("16383")
+    one = _member(1, _facts(1, parse_slots("0-99"), _peer(3, rest), _peer(9, last)))
+    heir = _member(3, _facts(3, rest, _peer(1, parse_slots("0-99"))))
+    steps = _steps(_shard("0001", parse_slots("0-99"), one), _shard("0002", rest + last, heir, _member(9, DEAD)))
+    assert steps == [Forget(one.key, _address(1), "id9")]
+
+
 def test_a_dead_owner_is_not_forgotten_while_its_heir_lives() -> None:
     peer = _peer(9, SECOND, failed=True)
     one = _member(1, _facts(1, FIRST, peer, _peer(3)))
