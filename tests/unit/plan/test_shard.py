@@ -118,3 +118,35 @@ def test_a_replica_is_started_without_a_primary_and_told_whom_to_follow_once_the
     assert [s for _, s in plan_shard(_shard(_seen(1, slots=ALL), stranger)).steps] == [
         Replicate(_key(2), _address(2), "id1")
     ]
+
+
+def test_whoever_was_elected_is_the_primary_although_it_was_to_leave() -> None:
+    """Votes know nothing of what is wanted here. It stays until it owns nothing."""
+    shard = _shard(_seen(1, slots=ALL), _seen(2, slots=ALL))
+    both = replace(shard, members=(shard.members[0], replace(shard.members[1], leaving=True)))
+    assert not [s for _, s in plan_shard(both).steps if isinstance(s, Stop)]
+    shard = _shard(DEAD, _seen(2, slots=ALL), _seen(3, of=_address(2), offset=200))
+    for elected in (replace(shard.members[1], leaving=True), replace(shard.members[1], standby=True)):
+        plan = plan_shard(replace(shard, members=(shard.members[0], elected, shard.members[2])))
+        assert plan.primary == _key(2)
+
+
+def test_a_role_is_not_handed_over_before_the_slots_are_there() -> None:
+    plan = plan_shard(_shard(_seen(1), _seen(2, of=_address(1)), hand_over_to=2))
+    assert not [s for _, s in plan.steps if isinstance(s, ClusterSwitchOver)]
+
+
+def test_a_primary_with_keys_and_without_slots_is_started_anew_to_become_a_replica() -> None:
+    plan = plan_shard(_shard(_seen(1, slots=ALL), _seen(2)))
+    assert [s for _, s in plan.steps] == [Stop(_key(2), _address(2))]
+
+
+def test_a_replica_of_a_former_identity_of_its_primary_is_told_of_the_new_one() -> None:
+    """It follows the right address, by the wrong name."""
+    head = _seen(1, slots=ALL)
+    assert head.facts is not None
+    assert head.facts.cluster is not None
+    peer = Peer("id2", _address(2), Role.REPLICA, primary_id="gone")
+    told = replace(head, facts=replace(head.facts, cluster=replace(head.facts.cluster, peers=(peer,))))
+    plan = plan_shard(_shard(told, _seen(2, of=_address(1))))
+    assert [s for _, s in plan.steps] == [Replicate(_key(2), _address(2), "id1")]
