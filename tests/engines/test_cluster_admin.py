@@ -300,7 +300,7 @@ def test_engine_that_hangs_does_not_answer_and_one_without_room_does(start_serve
             link.close()
         await admin.forget(at(node))
         os.kill(node.pid, signal.SIGSTOP)
-        with pytest.raises(WorldError, match=r"did not answer PING within 0\.2 s"):
+        with pytest.raises(WorldError, match=r"did not answer ROLE within 0\.2 s"):
             await admin.ping(at(node), 0.2)
         node.stop()
 

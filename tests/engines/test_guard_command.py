@@ -59,7 +59,11 @@ def test_a_command_that_fails_is_reported_and_the_endpoint_judged_all_the_same(
 def command(words: list[str], folder: Path) -> Iterator[subprocess.Popen[str]]:
     """A process of its own, which does not outlive its test."""
     piped = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(words, cwd=folder, text=True, **piped) as process:
+
+    def heed_hangups() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it (nohup)
+
+    with subprocess.Popen(words, cwd=folder, text=True, preexec_fn=heed_hangups, **piped) as process:
         try:
             yield process
         finally:

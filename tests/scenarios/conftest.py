@@ -56,7 +56,7 @@ class Service:
 
     @property
     def environment(self) -> dict[str, str]:
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("CACHEKEEP_", "AWS_"))}
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("CACHEKEEP_", "AWS_", "COLUMNS"))}
         return clean | {
             "CACHEKEEP_STATE_DIR": str(self.state_dir),
             "CACHEKEEP_PORT": str(self.port),
