@@ -6,7 +6,7 @@ A step that fails is no disaster: the next look shows what is there, and the pla
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import structlog
@@ -78,9 +78,13 @@ class Actor:
             task.cancel()
         await asyncio.gather(*moving, return_exceptions=True)
 
-    async def run(self, stages: tuple[tuple[Step, ...], ...]) -> list[Failure]:
-        """What did not go through. Stops after the first stage in which something did not."""
-        late, self._moves_failed = self._moves_failed, []
+    async def run(self, stages: tuple[tuple[Step, ...], ...], nodes: Collection[NodeKey] = ()) -> list[Failure]:
+        """What did not go through. Stops after the first stage in which something did not.
+
+        nodes: those of the resource; what went wrong with them in the background since is told now.
+        """
+        late = [failure for failure in self._moves_failed if failure.key in nodes]
+        self._moves_failed = [failure for failure in self._moves_failed if failure.key not in nodes]
         for stage in stages:
             results = await asyncio.gather(*(self._try(step) for step in stage))
             failures = [failure for failure in results if failure is not None]

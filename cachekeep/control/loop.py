@@ -198,7 +198,7 @@ class Control:
             raise
         if decision.released:
             self._forget_nodes(clusters)
-        failures = await self._actor.run(decision.stages)
+        failures = await self._actor.run(decision.stages, specs)
         try:
             self._journal.write(unit, decision, failures)
         except WorldError as error:
