@@ -20,7 +20,7 @@ from cachekeep.codec import query, xml
 from cachekeep.codec.aws_model import Operation, Service, known_regions, load_service
 from cachekeep.codec.sigv4 import Caller, HttpRequest, verify
 from cachekeep.domain.cache_cluster import CacheCluster
-from cachekeep.domain.events import Note, SourceType
+from cachekeep.domain.events import Event, Note, SourceType
 from cachekeep.domain.faults import Fault
 from cachekeep.domain.ports import Conflict, Store, WorldError
 from cachekeep.domain.replication_group import ReplicationGroup
@@ -149,14 +149,19 @@ def new_request_id() -> str:
 
 
 def _events_as_notes(store: Store, region: str, owner: str, since: float) -> list[Note]:
-    """What users were told of a group and its members: requests stand there, and what came of them."""
+    """What users were told of a group and its members: requests stand there, and what came of them.
+
+    Of what is gone its name does not tell what it was. A failover is an event of the group and of a member: told once.
+    """
     group = store.get(ReplicationGroup, region, owner)
-    found: dict[tuple[float, str], Note] = {}
-    for name in (owner, *(group.member_ids if group is not None else ())):
-        kind = SourceType.REPLICATION_GROUP if group is not None and name == owner else SourceType.CACHE_CLUSTER
-        events = store.events(region, since=since, until=math.inf, source_type=kind.value, source_id=name)
-        for event in events:
-            # A failover is an event of two resources.
-            text = event.message if name == owner else f"{name}: {event.message}"
-            found.setdefault((event.at, event.message), Note(event.at, region, owner, text))
-    return list(found.values())
+    kinds = (SourceType.REPLICATION_GROUP, *(() if group is not None else (SourceType.CACHE_CLUSTER,)))
+
+    def told(kind: SourceType, name: str) -> list[Event]:
+        return store.events(region, since=since, until=math.inf, source_type=kind.value, source_id=name)
+
+    own = dict.fromkeys((event.at, event.message) for kind in kinds for event in told(kind, owner))
+    found = [Note(at, region, owner, message) for at, message in own]
+    for name in group.member_ids if group is not None else ():
+        events = (event for event in told(SourceType.CACHE_CLUSTER, name) if (event.at, event.message) not in own)
+        found += [Note(event.at, region, owner, f"{name}: {event.message}") for event in events]
+    return found

@@ -107,8 +107,8 @@ def why_not(
     """Why a change from `now` to `wanted` is not possible, with what is; None when it is.
 
     by_file: the data goes through a file (a single node), not through replication. rollback: instances of the wanted
-    version are still in sync. expiring_fields: hashes in the data whose
-    fields expire. Memcached keeps nothing, so any version of it will do.
+    version are still in sync. expiring_fields: hashes in the data whose fields expire. Memcached keeps nothing, so any
+    version of it will do.
     """
     if not now.engine.speaks_resp or not wanted.engine.speaks_resp:
         if now.engine is wanted.engine:
