@@ -161,7 +161,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     application = http.build(
         Dispatcher(services, keys.get, Outlook(abilities, limits)),
         __version__,
-        lambda: status_of(store, seen, settings.url),
+        {"status": lambda _: status_of(store, seen, settings.url)},
     )
     try:
         await _run(settings, listener, control, application)

@@ -10,6 +10,8 @@ import math
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
 
 import structlog
 
@@ -87,6 +89,30 @@ class Dispatcher:
             broken = Fault("InternalFailure", f"Cachekeep failed to answer; its log tells more about {request_id}.")
             return _refuse(api, broken, request_id)
 
+    def perform(self, region: str, access_key: str, fields: Mapping[str, str]) -> Mapping[str, Any]:
+        """An operation of ElastiCache for somebody who was authenticated in another way, such as by a session.
+
+        fields: of the Query protocol, `Action` among them. The members of the answer. Raises Fault.
+        """
+        operation, entry, call = self._read(self._apis["elasticache"], region, access_key, urlencode(fields).encode())
+        try:
+            result = entry.handler(call)
+        except Fault as fault:
+            log.info("refused", operation=operation.name, region=region, code=fault.code, why=fault.message)
+            raise
+        except (WorldError, Conflict) as error:
+            raise Fault("ServiceUnavailable", str(error)) from error
+        log.debug("answered", operation=operation.name, region=region, access_key=access_key)
+        return result
+
+    def foresee(self, region: str, access_key: str, fields: Mapping[str, str]) -> dict[str, Any]:
+        """What `perform` would do: JSON values, as a rehearsal answers. Raises Fault."""
+        operation, entry, call = self._read(self._apis["elasticache"], region, access_key, urlencode(fields).encode())
+        try:
+            return rehearsal.as_json(rehearsal.rehearse(call, entry.handler, self._outlook), operation.name)
+        except (WorldError, Conflict) as error:
+            raise Fault("ServiceUnavailable", str(error)) from error
+
     def journal(self, region: str, name: str, *, since: float, limit: int) -> tuple[str, list[Note]]:
         """Whose journal it is, and the newest notes, events among them; that of a member's group for the name of a
         member.
@@ -132,11 +158,14 @@ class Dispatcher:
     def _call(self, api: _Api, caller: Caller, request: HttpRequest) -> tuple[Operation, Entry, Call]:
         """What the request asks for. Raises the fault of one that cannot be read, or that nobody carries out."""
         raw = request.body if request.method == "POST" and request.body else request.query.encode("ascii", "replace")
+        return self._read(api, caller.region, caller.access_key, raw)
+
+    def _read(self, api: _Api, region: str, access_key: str, raw: bytes) -> tuple[Operation, Entry, Call]:
         operation, params = query.decode_request(api.service, query.parse_form(raw))
         entry = api.entries.get(operation.name)
         if entry is None:
             raise refusal(operation)
-        return operation, entry, Call(self._services, operation.name, caller.region, params, caller.access_key)
+        return operation, entry, Call(self._services, operation.name, region, params, access_key)
 
 
 def _refuse(api: _Api, fault: Fault, request_id: str) -> Answer:

@@ -1,12 +1,10 @@
-"""The HTTP surface: the AWS endpoint at `/`, a health probe, and the signed pages of the CLI: status and journal."""
+"""The HTTP surface: the AWS endpoint at `/`, a health probe, and the signed pages of the CLI (see api.pages)."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -14,15 +12,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from cachekeep.api.dispatch import OWN_SERVICE, Answer, Dispatcher, new_request_id
+from cachekeep.api.pages import Page, PageCall, journal_page, json_body
 from cachekeep.codec.query import MAX_BODY_BYTES
 from cachekeep.codec.sigv4 import HttpRequest
 from cachekeep.codec.xml import encode_fault
-from cachekeep.domain.faults import Fault, invalid_value
+from cachekeep.domain.faults import Fault
+from cachekeep.domain.ports import WorldError
 
 NAMESPACE = "http://elasticache.amazonaws.com/doc/2015-02-02/"
-# How many notes of a journal are told at once, at most and unless told otherwise.
-MOST_NOTES = 5000
-USUAL_NOTES = 1000
 # How long a request may take to arrive.
 BODY_DEADLINE_S = 60.0
 # How much of a body that is too long is read and thrown away, so that a client that sends first and reads afterwards
@@ -31,8 +28,9 @@ MAX_DRAIN_BYTES = 32 << 20
 DRAIN_DEADLINE_S = 5.0
 
 
-def build(dispatcher: Dispatcher, version: str, status: Callable[[], Mapping[str, Any]]) -> Starlette:
-    """The ASGI application. status: what the status page shows, as JSON values."""
+def build(dispatcher: Dispatcher, version: str, pages: Mapping[str, Page], writable: Collection[str] = ()) -> Starlette:
+    """The ASGI application. pages: by the name that stands behind `/_cachekeep/`; the journal is there anyway.
+    writable: the names of those that take a POST too."""
 
     async def api(request: Request) -> Response:
         try:
@@ -50,55 +48,44 @@ def build(dispatcher: Dispatcher, version: str, status: Callable[[], Mapping[str
     async def healthz(_: Request) -> Response:
         return JSONResponse({"service": "cachekeep", "version": version})
 
-    async def status_page(request: Request) -> Response:
-        return _page(dispatcher, request, lambda _: status())
+    def page(handler: Page) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(request: Request) -> Response:
+            try:
+                async with asyncio.timeout(BODY_DEADLINE_S):
+                    body = await _body(request)
+            except (TimeoutError, ClientDisconnect):
+                return Response(status_code=400)
+            if body is None:
+                return JSONResponse({"code": "RequestEntityTooLarge", "message": "The request is too long."}, 413)
+            return await _page(dispatcher, _http_request(request, body), request.query_params, handler)
 
-    async def journal_page(request: Request) -> Response:
-        return _page(dispatcher, request, lambda region: _journal(dispatcher, request, region))
+        return answer
 
     return Starlette(
         routes=[
             Route("/", api, methods=["GET", "POST"]),
             Route("/healthz", healthz, methods=["GET"]),
-            Route("/_cachekeep/status", status_page, methods=["GET"]),
-            Route("/_cachekeep/journal", journal_page, methods=["GET"]),
+            *(
+                Route(f"/_cachekeep/{name}", page(handler), methods=["GET", "POST"] if name in writable else ["GET"])
+                for name, handler in {"journal": journal_page(dispatcher), **pages}.items()
+            ),
         ]
     )
 
 
-def _page(dispatcher: Dispatcher, request: Request, page: Callable[[str], Mapping[str, Any]]) -> Response:
-    """A signed page as JSON. page: is given the region of the signature, and may raise a Fault."""
+async def _page(dispatcher: Dispatcher, request: HttpRequest, query: Mapping[str, str], handler: Page) -> Response:
+    """A signed page as JSON."""
     try:
-        caller = dispatcher.authenticate(_http_request(request, b""))
+        caller = dispatcher.authenticate(request)
         if caller.service != OWN_SERVICE:
             raise Fault("SignatureDoesNotMatch", f"Credential should be scoped to '{OWN_SERVICE}'.")
-        return Response(json.dumps(page(caller.region)), media_type="application/json")
+        found = handler(PageCall(caller.region, request.method, dict(query), json_body(request), caller.access_key))
+        page = await found if isinstance(found, Awaitable) else found
+        return Response(json.dumps(page), media_type="application/json")
     except Fault as fault:
         return JSONResponse({"code": fault.code, "message": fault.message}, status_code=fault.status)
-
-
-def _journal(dispatcher: Dispatcher, request: Request, region: str) -> dict[str, Any]:
-    """?name=&region=&since=&limit=: the newest notes since then (seconds since 1970), oldest first."""
-    asked = request.query_params
-    since, limit = _number(asked.get("since", "0")), int(_number(asked.get("limit", str(USUAL_NOTES))))
-    region = asked.get("region") or region
-    name = asked.get("name", "").lower()
-    owner, notes = dispatcher.journal(region, name, since=since, limit=max(1, min(limit, MOST_NOTES)))
-    return {
-        "region": region,
-        "resource": owner,
-        "notes": [{"at": note.at, "sentence": note.sentence} for note in notes],
-    }
-
-
-def _number(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise invalid_value(f"since and limit must be numbers, not {text[:40]!r}.")
-    return number
+    except WorldError as error:
+        return JSONResponse({"code": "ServiceUnavailable", "message": str(error)}, status_code=503)
 
 
 async def _body(request: Request) -> bytes | None:

@@ -19,6 +19,7 @@ from urllib.parse import unquote
 
 from cachekeep.api.context import Call
 from cachekeep.codec.sigv4 import HttpRequest
+from cachekeep.domain.alarms import HistoryItem, HistoryKind
 from cachekeep.domain.cache_cluster import CacheCluster
 from cachekeep.domain.events import Event, Note
 from cachekeep.domain.faults import Fault
@@ -143,6 +144,11 @@ class RehearsalStore:
 
     def journal(self, region: str, resource_id: str, *, since: float = 0.0, limit: int = 1000) -> list[Note]:
         return self._store.journal(region, resource_id, since=since, limit=limit)
+
+    def alarm_history(
+        self, region: str, alarm: str | None = None, *, since: float, until: float, kind: HistoryKind | None = None
+    ) -> list[HistoryItem]:
+        return self._store.alarm_history(region, alarm, since=since, until=until, kind=kind)
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:

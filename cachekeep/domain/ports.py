@@ -10,9 +10,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar
 
+from cachekeep.domain.alarms import Alarm, HistoryItem, HistoryKind, Topic
 from cachekeep.domain.cache_cluster import CacheCluster
 from cachekeep.domain.engine import Engine, EngineInstall, EngineVersion
 from cachekeep.domain.events import Event, Note
+from cachekeep.domain.metrics import WatchedTarget
 from cachekeep.domain.nodes import Address, NodeFacts, NodeKey, NodeSpec, Process
 from cachekeep.domain.parameters import ParameterGroup
 from cachekeep.domain.replication_group import ReplicationGroup
@@ -243,8 +245,8 @@ class Conflict(Exception):
     """A resource was changed by somebody else since it was read."""
 
 
-Resource = ReplicationGroup | CacheCluster | ParameterGroup | SubnetGroup
-R = TypeVar("R", ReplicationGroup, CacheCluster, ParameterGroup, SubnetGroup)
+Resource = ReplicationGroup | CacheCluster | ParameterGroup | SubnetGroup | Alarm | Topic | WatchedTarget
+R = TypeVar("R", ReplicationGroup, CacheCluster, ParameterGroup, SubnetGroup, Alarm, Topic, WatchedTarget)
 
 
 class Transaction(Protocol):
@@ -268,6 +270,10 @@ class Transaction(Protocol):
 
     def add_note(self, note: Note) -> None:
         """To the journal."""
+        ...
+
+    def add_history(self, item: HistoryItem) -> None:
+        """To the history of an alarm; kept for 14 days."""
         ...
 
     def addresses(self) -> set[Address]:
@@ -300,6 +306,12 @@ class Store(Protocol):
 
     def journal(self, region: str, resource_id: str, *, since: float = 0.0, limit: int = 1000) -> list[Note]:
         """The newest `limit` notes of a group, or of a cluster of its own; oldest first."""
+        ...
+
+    def alarm_history(
+        self, region: str, alarm: str | None = None, *, since: float, until: float, kind: HistoryKind | None = None
+    ) -> list[HistoryItem]:
+        """Oldest first."""
         ...
 
     def transaction(self) -> AbstractContextManager[Transaction]: ...

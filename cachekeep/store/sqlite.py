@@ -14,8 +14,10 @@ from typing import Any
 import msgspec
 import structlog
 
+from cachekeep.domain.alarms import Alarm, HistoryItem, HistoryKind, Topic
 from cachekeep.domain.cache_cluster import CacheCluster
 from cachekeep.domain.events import Event, Note, SourceType
+from cachekeep.domain.metrics import WatchedTarget
 from cachekeep.domain.nodes import Address
 from cachekeep.domain.parameters import ParameterGroup
 from cachekeep.domain.ports import Conflict, R, Resource, WorldError
@@ -24,7 +26,7 @@ from cachekeep.domain.subnet_group import SubnetGroup
 
 log = structlog.get_logger()
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS resource (
@@ -39,6 +41,11 @@ CREATE TABLE IF NOT EXISTS note (
   sentence TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS note_by_resource ON note (region, resource_id, number);
 CREATE INDEX IF NOT EXISTS note_by_time ON note (at);
+CREATE TABLE IF NOT EXISTS alarm_history (
+  number INTEGER PRIMARY KEY, at REAL NOT NULL, region TEXT NOT NULL, alarm TEXT NOT NULL, kind TEXT NOT NULL,
+  summary TEXT NOT NULL, data TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS alarm_history_by_alarm ON alarm_history (region, alarm, at);
+CREATE INDEX IF NOT EXISTS alarm_history_by_time ON alarm_history (region, at);
 CREATE TABLE IF NOT EXISTS address (
   host TEXT NOT NULL, port INTEGER NOT NULL, owner TEXT NOT NULL, PRIMARY KEY (host, port)) WITHOUT ROWID;
 """
@@ -48,6 +55,9 @@ _KINDS: dict[type[Any], str] = {
     CacheCluster: "cluster",
     ParameterGroup: "parametergroup",
     SubnetGroup: "subnetgroup",
+    Alarm: "alarm",
+    Topic: "topic",
+    WatchedTarget: "target",
 }
 # AWS keeps events for 14 days (ElastiCache guide, "Viewing ElastiCache events").
 EVENTS_KEPT_S = 14 * 86400
@@ -65,7 +75,7 @@ def _unwritable(error: sqlite3.OperationalError) -> WorldError:
 
 
 def _name(resource: Resource) -> str:
-    return resource.name if isinstance(resource, (ParameterGroup, SubnetGroup)) else resource.id
+    return resource.name if isinstance(resource, (ParameterGroup, SubnetGroup, Alarm, Topic)) else resource.id
 
 
 class SqliteStore:
@@ -148,6 +158,16 @@ class SqliteStore:
             (region, resource_id, since, limit),
         ).fetchall()
         return [Note(at, region, resource_id, sentence) for at, sentence in reversed(rows)]
+
+    def alarm_history(
+        self, region: str, alarm: str | None = None, *, since: float, until: float, kind: HistoryKind | None = None
+    ) -> list[HistoryItem]:
+        rows = self._db.execute(
+            "SELECT at, alarm, kind, summary, data FROM alarm_history WHERE region=? AND at>=? AND at<=?"
+            " AND (?4 IS NULL OR alarm=?4) AND (?5 IS NULL OR kind=?5) ORDER BY at, number",
+            (region, since, until, alarm, kind),
+        )
+        return [HistoryItem(at, region, name, HistoryKind(kind), text, data) for at, name, kind, text, data in rows]
 
     def subscribe(self, changed: Callable[[Sequence[Resource]], None]) -> None:
         self._subscribers.append(changed)
@@ -276,6 +296,18 @@ class SqliteTransaction:
             note.resource_id,
             NOTES_KEPT,
         )
+
+    def add_history(self, item: HistoryItem) -> None:
+        self._write(
+            "INSERT INTO alarm_history (at, region, alarm, kind, summary, data) VALUES (?,?,?,?,?,?)",
+            item.at,
+            item.region,
+            item.alarm,
+            item.kind.value,
+            item.summary,
+            item.data,
+        )
+        self._write("DELETE FROM alarm_history WHERE region=? AND at<?", item.region, item.at - EVENTS_KEPT_S)
 
     def addresses(self) -> set[Address]:
         return {Address(host, port) for host, port in self._store._db.execute("SELECT host, port FROM address")}

@@ -10,12 +10,13 @@ from cachekeep.domain.cache_cluster import CacheCluster
 from cachekeep.domain.faults import Fault
 from cachekeep.domain.ids import Arn
 from cachekeep.domain.parameters import ParameterGroup
-from cachekeep.domain.ports import Resource
 from cachekeep.domain.replication_group import ReplicationGroup
 from cachekeep.domain.subnet_group import SubnetGroup
 
+Tagged = ReplicationGroup | CacheCluster | ParameterGroup | SubnetGroup
+
 # ARN word -> the kind that is stored, and the code for one that is not there (the model's codes for these operations).
-_KINDS: dict[str, tuple[type[Resource], str]] = {
+_KINDS: dict[str, tuple[type[Tagged], str]] = {
     "cluster": (CacheCluster, "CacheClusterNotFound"),
     "replicationgroup": (ReplicationGroup, "ReplicationGroupNotFoundFault"),
     "parametergroup": (ParameterGroup, "CacheParameterGroupNotFound"),
@@ -33,7 +34,7 @@ _OTHER_KINDS = {
 }
 
 
-def _resource(call: Call) -> Resource:
+def _resource(call: Call) -> Tagged:
     """Raises InvalidARN for one of another account, region or service, and the kind's own fault when it is missing."""
     text = call.params["ResourceName"]
     arn = Arn.parse(text)
@@ -44,7 +45,7 @@ def _resource(call: Call) -> Resource:
     if arn.kind not in _KINDS:
         raise Fault("InvalidARN", f"{text[:200]} names no kind of resource of this service.")
     kind, missing = _KINDS[arn.kind]
-    found: Resource | None = call.services.store.get(kind, call.region, arn.name)  # type: ignore[type-var]
+    found: Tagged | None = call.services.store.get(kind, call.region, arn.name)  # type: ignore[type-var]
     if found is None:
         raise Fault(missing, f"{text[:200]} was not found.")
     return found
@@ -70,7 +71,7 @@ def list_tags_for_resource(call: Call) -> present.Shape:
     return {"TagList": present.tag_list(_resource(call).tags)}
 
 
-def _store(call: Call, resource: Resource, tags: dict[str, str]) -> present.Shape:
+def _store(call: Call, resource: Tagged, tags: dict[str, str]) -> present.Shape:
     with call.services.store.transaction() as work:
         work.replace(resource, replace(resource, tags=tags))
     return {"TagList": present.tag_list(tags)}

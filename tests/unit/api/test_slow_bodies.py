@@ -17,7 +17,7 @@ Message = MutableMapping[str, Any]
 
 def ask(receive: Callable[[], Awaitable[Message]]) -> tuple[int, dict[bytes, bytes], bytes]:
     """Status, headers and body of the answer to a POST whose body `receive` gives. Nothing may reach the dispatcher."""
-    application = http.build(cast(Dispatcher, None), "0", dict)
+    application = http.build(cast(Dispatcher, None), "0", {})
     sent: list[Message] = []
 
     async def send(message: Message) -> None:

@@ -1,0 +1,236 @@
+"""Collection: asks every node every second, and hands each whole minute to the series. Implements Gauges.
+
+Reads only. Nodes are asked one after the other over the second, so that the event loop is never held up by all of them
+at once. A node that does not answer costs nobody else anything; its minute has a gap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from cachekeep.domain.metric_ports import HostMeter, MachineReading, Meter, ProcessReading, SeriesStore, Traffic
+from cachekeep.domain.metrics import MINUTE_S, Buckets, Current, Metric, Place, Point, Subject
+from cachekeep.domain.ports import WorldError
+from cachekeep.monitor.census import Measured
+from cachekeep.monitor.gathering import Gathering, merged
+from cachekeep.monitor.lag import PrimaryOffsets
+from cachekeep.monitor.machine import MachineGauges
+from cachekeep.monitor.readings import Vocabulary, number
+
+log = structlog.get_logger()
+
+INTERVAL_S = 1.0
+# After the end of a minute its last readings may still be under way.
+SETTLE_S = 1.5
+# Wall clock and monotonic clock may drift apart so far within one second before it counts as a jump.
+JUMP_S = 2.0
+
+
+@dataclass(frozen=True)
+class Instruments:
+    """What collecting works with. metrics: all by name. families: command family -> commands."""
+
+    meter: Meter
+    host: HostMeter
+    series: SeriesStore
+    metrics: Mapping[str, Metric]
+    families: Mapping[str, frozenset[str]]
+    now: Callable[[], float] = time.time
+
+
+class Collector:
+    """census: whom to measure now; asked once a second, so it is to be quick."""
+
+    def __init__(self, instruments: Instruments, census: Callable[[], Sequence[Measured]]) -> None:
+        self._in, self._census = instruments, census
+        self._words = {
+            resp: Vocabulary.of(instruments.metrics, instruments.families, speaks_resp=resp) for resp in (True, False)
+        }
+        self._nodes: dict[Subject, _Node] = {}
+        self._groups: dict[Subject, dict[str, float]] = {}
+        self._offsets: dict[str, PrimaryOffsets] = {}
+        self._machine = MachineGauges()
+        self._processes: Mapping[int, ProcessReading] = {}
+        self._finished: dict[int, dict[Subject, dict[str, Point]]] = {}
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            before = (self._in.now(), time.monotonic())
+            while True:
+                now = (self._in.now(), time.monotonic())
+                if abs((now[0] - before[0]) - (now[1] - before[1])) > JUMP_S:
+                    log.warning("the clock jumped", seconds=round(now[0] - before[0] - (now[1] - before[1]), 1))
+                    self._begin_anew()
+                before = now
+                self._measure_machine()
+                self._take_census(tasks)
+                await self._hand_over()
+                await asyncio.sleep(INTERVAL_S - math.fmod(now[1], INTERVAL_S))
+
+    def current(self, subject: Subject) -> Current | None:
+        node = self._nodes.get(subject)
+        if node is not None:
+            gathered = node.gathering
+            return Current(node.at, {**gathered.minute, **gathered.now}, node.facts, node.trouble)
+        values = self._groups.get(subject)
+        return None if values is None else Current(self._in.now(), values)
+
+    def subjects(self) -> Sequence[Subject]:
+        groups = {node.measured.group for node in self._nodes.values() if node.measured.group is not None}
+        return sorted([*self._nodes, *groups])
+
+    def place(self, subject: Subject) -> Place | None:
+        node = self._nodes.get(subject)
+        return None if node is None else node.measured.place
+
+    def _begin_anew(self) -> None:
+        """What was gathered belongs to no minute any more."""
+        for node in self._nodes.values():
+            node.gathering = self._gathering(node.measured)
+            node.minute = 0
+
+    def _gathering(self, measured: Measured) -> Gathering:
+        resp = measured.place.speaks_resp
+        return Gathering(self._words[resp], speaks_resp=resp)
+
+    def _measure_machine(self) -> None:
+        machine: MachineReading = self._in.host.machine()
+        self._machine.see(time.monotonic(), machine)
+        pids = [node.measured.pid for node in self._nodes.values() if node.measured.pid is not None]
+        self._processes = self._in.host.processes(pids)
+
+    def _take_census(self, tasks: asyncio.TaskGroup) -> None:
+        wanted = {measured.subject: measured for measured in self._census()}
+        for subject in self._nodes.keys() - wanted.keys():
+            node = self._nodes.pop(subject)
+            if node.task is not None:
+                node.task.cancel()
+        for subject, measured in wanted.items():
+            if subject not in self._nodes:
+                new = self._nodes[subject] = _Node(measured, self._gathering(measured))
+                new.task = tasks.create_task(self._follow(new), name=f"measure {subject}")
+            self._nodes[subject].measured = measured
+
+    async def _follow(self, node: _Node) -> None:
+        """Ask one node every second, at its own moment of the second."""
+        moment = zlib.crc32(str(node.measured.subject).encode()) % 1000 / 1000 * INTERVAL_S
+        asked: Place | None = None
+        try:
+            while True:
+                await asyncio.sleep(INTERVAL_S - math.fmod(time.monotonic() - moment, INTERVAL_S))
+                place = node.measured.place
+                if asked is not None and asked != place:
+                    await self._in.meter.forget(asked)
+                asked = place
+                await self._look(node, place)
+        finally:
+            if asked is not None:
+                await self._in.meter.forget(asked)
+
+    async def _look(self, node: _Node, place: Place) -> None:
+        await self._end_minute(node)
+        try:
+            fields = await self._in.meter.read(place)
+        except WorldError as error:
+            if node.trouble is None:
+                log.info("a node cannot be measured", node=str(node.measured.subject), reason=str(error))
+            node.trouble = str(error)
+            node.gathering.silent()
+            return
+        at = self._in.now()
+        more = self._machine.gauges() if node.measured.pid is not None else {}
+        lag = self._lag(at, fields)
+        if lag is not None:
+            more = {**more, "ReplicationLag": lag}
+        process = self._processes.get(node.measured.pid) if node.measured.pid is not None else None
+        node.gathering.see(at, fields, process, more)
+        node.at, node.trouble = at, None
+        role = "replica" if fields.get("role") == "slave" else "primary"
+        node.facts = {**node.measured.facts, **({"role": role} if place.speaks_resp else {})}
+
+    def _lag(self, at: float, fields: Mapping[str, str]) -> float | None:
+        """Remembers a primary's offset; tells how far a replica of it is behind."""
+        stream = fields.get("master_replid")
+        if not stream:
+            return None
+        if fields.get("role") == "master":
+            offset = number(fields, "master_repl_offset")
+            if number(fields, "connected_slaves") and offset is not None:
+                self._offsets.setdefault(stream, PrimaryOffsets()).see(at, int(offset))
+            return None
+        offsets, applied = self._offsets.get(stream), number(fields, "slave_repl_offset")
+        up = fields.get("master_link_status") == "up"
+        return offsets.lag_s(at, int(applied)) if offsets is not None and applied is not None and up else None
+
+    async def _end_minute(self, node: _Node) -> None:
+        """At the first look behind the end of a minute: its points, kept until the minute is handed over."""
+        minute = int(self._in.now() // MINUTE_S) * MINUTE_S
+        if node.minute and minute > node.minute:
+            latencies: Mapping[str, Buckets] | None = None
+            if node.measured.place.speaks_resp and node.trouble is None:
+                try:
+                    latencies = await self._in.meter.latencies(node.measured.place)
+                except WorldError as error:
+                    log.debug("no latencies", node=str(node.measured.subject), reason=str(error))
+            points = node.gathering.close(float(node.minute + MINUTE_S), latencies)
+            self._finished.setdefault(node.minute, {})[node.measured.subject] = points
+        node.minute = minute
+
+    async def _hand_over(self) -> None:
+        """Minutes whose last looks are over go to the series, with the groups' sums."""
+        self._count_traffic()
+        now = self._in.now()
+        for minute in sorted(self._finished):
+            if now >= minute + MINUTE_S + SETTLE_S + INTERVAL_S:
+                rows = self._finished.pop(minute)
+                groups = self._of_groups(rows)
+                self._groups |= {subject: _values(points) for subject, points in groups.items()}
+                await asyncio.to_thread(self._in.series.write, minute, {**rows, **groups})
+
+    def _count_traffic(self) -> None:
+        owners = {a: str(n.measured.subject) for n in self._nodes.values() for a in n.measured.listens}
+        seen = self._in.host.traffic(owners) if owners else None
+        if seen is not None:
+            at = self._in.now()
+            for subject, node in self._nodes.items():
+                if (traffic := seen.get(str(subject))) is not None:
+                    node.gathering.count(at, _packets(traffic))
+        exceeded = self._machine.counters()
+        for node in self._nodes.values():
+            if node.measured.pid is not None and exceeded:
+                node.gathering.exceeded(self._in.now(), exceeded)
+
+    def _of_groups(self, rows: Mapping[Subject, Mapping[str, Point]]) -> dict[Subject, dict[str, Point]]:
+        groups: dict[Subject, dict[str, Point]] = {}
+        for subject, points in rows.items():
+            node = self._nodes.get(subject)
+            if node is not None and node.measured.group is not None:
+                group = node.measured.group
+                groups[group] = merged(groups.get(group, {}), points, self._in.metrics)
+        return groups
+
+
+class _Node:
+    def __init__(self, measured: Measured, gathering: Gathering) -> None:
+        self.measured, self.gathering = measured, gathering
+        self.task: asyncio.Task[None] | None = None
+        self.at = 0.0
+        self.minute = 0
+        self.trouble: str | None = None
+        self.facts: Mapping[str, str] = measured.facts
+
+
+def _packets(traffic: Traffic) -> dict[str, float]:
+    return {"NetworkPacketsIn": float(traffic.packets_in), "NetworkPacketsOut": float(traffic.packets_out)}
+
+
+def _values(points: Mapping[str, Point]) -> dict[str, float]:
+    return {name: point.total / point.count for name, point in points.items() if point.count}
