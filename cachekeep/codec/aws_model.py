@@ -17,7 +17,30 @@ from typing import Any
 from botocore.loaders import Loader
 
 # The versions that clients send. ElastiCache also has a 2014 model, which no current client speaks.
-_VERSIONS = {"elasticache": "2015-02-02", "sts": "2011-06-15"}
+_VERSIONS = {"elasticache": "2015-02-02", "sts": "2011-06-15", "monitoring": "2010-08-01"}
+# botocore's folder where it is not the service's name in the scope of credentials.
+_MODELS = {"monitoring": "cloudwatch"}
+# The operations to read, where most of a model is of no use here; all of a service that is not named.
+_ONLY = {
+    "monitoring": frozenset(
+        {
+            "DeleteAlarms",
+            "DescribeAlarmHistory",
+            "DescribeAlarms",
+            "DescribeAlarmsForMetric",
+            "DisableAlarmActions",
+            "EnableAlarmActions",
+            "GetMetricData",
+            "GetMetricStatistics",
+            "ListMetrics",
+            "ListTagsForResource",
+            "PutMetricAlarm",
+            "SetAlarmState",
+            "TagResource",
+            "UntagResource",
+        }
+    )
+}
 _SCALARS = frozenset({"string", "character", "boolean", "integer", "long", "float", "double", "timestamp"})
 
 
@@ -25,8 +48,9 @@ _SCALARS = frozenset({"string", "character", "boolean", "integer", "long", "floa
 class Shape:
     """A type of the model. Compared by identity: each is made once per service.
 
-    type is the model's word: structure, list, string, character, boolean, integer, long, float, double, timestamp.
+    type is the model's word: structure, list, map, string, character, boolean, integer, long, float, double, timestamp.
     minimum and maximum bound the value of a number, the length of a string and the count of a list.
+    item: of a list its item, of a map its value; the keys of a map are strings.
     """
 
     name: str
@@ -62,33 +86,42 @@ class Operation:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Service:
-    """One AWS service; namespace is the XML namespace of its answers."""
+    """One AWS service; namespace is the XML namespace of its answers.
+
+    target: what stands before an operation's name where it is not a field of a form (`X-Amz-Target`), "" for a service
+    that is asked by forms alone. fault_names: the shape of a fault by its code on the wire, where they differ.
+    """
 
     name: str
     api_version: str
     namespace: str
     operations: Mapping[str, Operation]
     statuses: Mapping[str, int]
+    target: str = ""
+    fault_names: Mapping[str, str] = field(default_factory=dict)
 
 
 @cache
 def load_service(name: str) -> Service:
-    """Read the model of `elasticache` or `sts` from botocore's data (about 25 ms the first time).
+    """Read the model of `elasticache`, `sts` or `monitoring` from botocore's data (about 25 ms the first time).
 
     Raises botocore.exceptions.UnknownServiceError for a name without a model, and ValueError for a model that
-    uses something the Query codec does not know (maps, blobs, flattened lists, recursion): better at start than
+    uses something the Query codec does not know (blobs, flattened lists, recursion): better at start than
     in the middle of a request.
     """
-    model = Loader().load_service_model(name, "service-2", api_version=_VERSIONS.get(name))
+    model = Loader().load_service_model(_MODELS.get(name, name), "service-2", api_version=_VERSIONS.get(name))
     metadata = model["metadata"]
     shapes = _Shapes(model["shapes"])
-    operations = {op: _operation(raw, shapes) for op, raw in model["operations"].items()}
+    wanted = _ONLY.get(name, frozenset(model["operations"]))
+    operations = {op: _operation(raw, shapes) for op, raw in model["operations"].items() if op in wanted}
     return Service(
         name=name,
         api_version=str(metadata["apiVersion"]),
         namespace=str(metadata["xmlNamespace"]),
         operations=MappingProxyType(operations),
         statuses=MappingProxyType(_statuses(model["shapes"])),
+        target=str(metadata.get("targetPrefix", "")),
+        fault_names=MappingProxyType(_fault_names(model["shapes"])),
     )
 
 
@@ -111,6 +144,11 @@ def _statuses(raw: Mapping[str, Any]) -> dict[str, int]:
         for name, shape in raw.items()
         if shape.get("exception")
     }
+
+
+def _fault_names(raw: Mapping[str, Any]) -> dict[str, str]:
+    codes = {name: _wire_code(name, shape) for name, shape in raw.items() if shape.get("exception")}
+    return {code: name for name, code in codes.items() if code != name}
 
 
 def _wire_code(name: str, shape: Mapping[str, Any]) -> str:
@@ -155,6 +193,9 @@ class _Shapes:
         if kind == "list" and not raw.get("flattened"):
             item = self._member("", raw["member"], "member", required=False)
             return Shape(name, kind, item=item, minimum=raw.get("min"), maximum=raw.get("max"))
+        if kind == "map" and "value" in raw and not raw.get("flattened"):
+            # Under the names `entry`, `key` and `value`, which no map of these models changes.
+            return Shape(name, kind, item=self._member("", raw["value"], "value", required=False))
         if kind not in _SCALARS:
             raise ValueError(f"shape {name} is a {kind} that the Query codec does not know")
         return Shape(

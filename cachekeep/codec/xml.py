@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 
 from cachekeep.codec.aws_model import Operation, Service, Shape
 from cachekeep.domain.faults import Fault
@@ -74,6 +74,8 @@ def _encoder(shape: Shape) -> Encoder:
             return _structure(shape)
         case "list":
             return _list(shape)
+        case "map":
+            return _map(shape)
         case "boolean":
             return _boolean
         case "integer" | "long":
@@ -118,6 +120,21 @@ def _list(shape: Shape) -> Encoder:
     return encode
 
 
+def _map(shape: Shape) -> Encoder:
+    assert shape.item is not None  # noqa: S101 - Shape's rule for maps
+    encode_item = _encoder(shape.item.shape)
+
+    def encode(value: object) -> str:
+        if not isinstance(value, Mapping):
+            raise TypeError(f"{shape.name} must be a mapping, not {type(value).__name__}")
+        return "".join(
+            f"<entry><key>{_string(name)}</key><value>{encode_item(item)}</value></entry>"
+            for name, item in value.items()
+        )
+
+    return encode
+
+
 def _string(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"not a string: {value!r}")
@@ -143,7 +160,15 @@ def _number(value: object) -> str:
 
 
 def _timestamp(value: object) -> str:
-    """Milliseconds, always, as AWS sends them; what is finer is cut off."""
+    """Milliseconds, always, as AWS sends them; what is finer is cut off. An int is in seconds since 1970."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return _second(value)
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise TypeError(f"not an aware datetime: {value!r}")
     return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+
+
+@lru_cache(maxsize=4096)
+def _second(value: int) -> str:
+    """Remembered: in columns of datapoints the same few minutes come again and again."""
+    return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")

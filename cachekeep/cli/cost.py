@@ -1,0 +1,225 @@
+"""`cachekeep cost`: what cache nodes cost at AWS, what runs here would cost there, and where the prices come from.
+
+`cost NODE_TYPE` and `cost --groups` need no name of a command: whatever is no command goes to `show`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import suppress
+from dataclasses import asdict
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Annotated, Any
+
+import psutil
+import typer
+from typer.core import TyperGroup
+
+from cachekeep.cli import options
+from cachekeep.cli.connect import connect
+from cachekeep.cli.console import console
+from cachekeep.cli.cost_files import import_offer, known_prices
+from cachekeep.cli.cost_tables import show_running, show_type, show_types
+from cachekeep.cli.refusal import Refused
+from cachekeep.domain.engine import Engine
+from cachekeep.domain.prices import Price, PriceList
+from cachekeep.plan.cost import Usage, cost_here, price_json, rows_for, running_cost, why_unknown
+
+_EXAMPLES = """[bold]Examples[/bold]
+  cachekeep cost                                    [dim]# all node types, engines side by side[/dim]
+  cachekeep cost cache.m5.large --count 3           [dim]# every known price of one, with its source[/dim]
+  cachekeep cost --groups --machine-usd-month 80    [dim]# what runs here, at AWS's prices and here[/dim]
+  cachekeep cost import index.json                  [dim]# AWS's offer file of AmazonElastiCache[/dim]
+  cachekeep cost show --help                        [dim]# all options: --hours, --region, --state-dir, ...[/dim]
+"""
+_SHOW, _HELP = "show", ("-h", "--help")
+
+
+class _ShowByDefault(TyperGroup):
+    # Any: the context is of click or of typer's own copy of it, as the version of typer has it.
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
+        if not args or (args[0] not in self.commands and args[0] not in _HELP):
+            args = [_SHOW, *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    help="What cache nodes cost at AWS, and what runs here would cost there.",
+    cls=_ShowByDefault,
+    rich_markup_mode="rich",
+    epilog=_EXAMPLES,
+    context_settings={"help_option_names": list(_HELP)},
+)
+
+
+@app.command(_SHOW, short_help="Show prices; this is what `cachekeep cost` does.")
+def show(
+    node_type: Annotated[str | None, typer.Argument(metavar="[NODE_TYPE]", help="All of them by default.")] = None,
+    count: Annotated[str, typer.Option(metavar="N", help="How many nodes.")] = "1",
+    utilisation: Annotated[
+        str, typer.Option("--utilisation", "--utilization", metavar="PERCENT", help="Of the hours, on demand only.")
+    ] = "100",
+    hours: Annotated[str, typer.Option(metavar="N", help="730 hours are a month.")] = "730",
+    region: Annotated[str | None, typer.Option(metavar="NAME", help="Prices of this region only.")] = None,
+    engine: Annotated[str | None, typer.Option(metavar="NAME", help="valkey, redis or memcached.")] = None,
+    prices: Annotated[Path | None, typer.Option(metavar="FILE", help="More prices, over the others.")] = None,
+    groups: Annotated[bool, typer.Option("--groups", help="What runs here, at AWS's prices and here.")] = False,
+    machine_usd_month: Annotated[
+        str | None, typer.Option(metavar="USD", help="With --groups: what this machine costs a month.")
+    ] = None,
+    state_dir: options.StateDir = None,
+    as_json: options.Json = False,
+) -> None:
+    """Show what cache nodes cost at AWS: nodes x USD per hour x utilisation / 100 x hours.
+
+    A price that no source states is unknown. Amounts with an upfront part spread it over the years.
+    """
+    usage = _usage(count, utilisation, hours)
+    settings = options.settings_from(state_dir=state_dir)
+    known = known_prices(settings.state_dir, prices)
+    if groups:
+        if node_type is not None or engine is not None or usage.count != 1:
+            raise Refused("--groups shows all that runs; it takes no node type, no engine and no count")
+        _running(known, usage, region, _machine_cost(machine_usd_month), state_dir, as_json=as_json)
+        return
+    if machine_usd_month is not None:
+        raise Refused("--machine-usd-month goes with --groups")
+    rows = _chosen(known, node_type, region, engine)
+    if as_json:
+        typer.echo(json.dumps({"usage": _usage_json(usage), "rows": [price_json(r, usage) for r in rows]}, indent=2))
+    elif node_type is None:
+        show_types(console(), rows, usage)
+    else:
+        show_type(console(), rows[0].node_type, rows, usage)
+
+
+@app.command("import", short_help="Keep the prices of an AWS offer file.")
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="AWS's AmazonElastiCache offer, JSON or CSV.")],
+    state_dir: options.StateDir = None,
+    as_json: options.Json = False,
+) -> None:
+    """Keep the prices of AWS's Price List offer file of AmazonElastiCache (JSON or CSV), or of a price file.
+
+    They stand over those of the package where they are newer.
+    """
+    offer, kept = import_offer(file, options.settings_from(state_dir=state_dir).state_dir)
+    if as_json:
+        page = {"read": len(offer.prices), "kept": kept, "as_of": offer.as_of or None, "left_out": offer.left_out}
+        typer.echo(json.dumps(page, indent=2))
+        return
+    out = console()
+    dated = f" of {offer.as_of}" if offer.as_of else ""
+    out.print(f"{len(offer.prices)} prices{dated} read, {kept} imported ones are kept", soft_wrap=True)
+    for reason, number in offer.left_out.items():
+        out.print(f"left out: {number} {reason}", style="dim", soft_wrap=True)
+
+
+def _chosen(known: PriceList, node_type: str | None, region: str | None, engine: str | None) -> list[Price]:
+    """The rows asked for; at least one. Raises Refused."""
+    if engine is not None and engine not in set(Engine):
+        raise Refused(f"the engine must be valkey, redis or memcached, not {engine[:40]!r}")
+    name = node_type.strip().lower() if node_type is not None else None
+    of_type = rows_for(known, name)
+    if name is not None and not of_type:
+        raise Refused(why_unknown(name, (row.node_type for row in known)))
+    rows = rows_for(of_type, None, region, Engine(engine) if engine is not None else None)
+    if rows:
+        return rows
+    asked = " ".join(filter(None, (f"{name or 'any node type'}", f"for {engine}" if engine else "")))
+    have = ", ".join(sorted({row.region for row in of_type if row.usd_per_hour is not None})[:40])
+    where = f" in {region[:40]}" if region is not None else ""
+    raise Refused(f"no price of {asked}{where} is known; there are prices of {have or 'no region'}", 1)
+
+
+def _running(
+    known: PriceList,
+    usage: Usage,
+    region: str | None,
+    machine_usd: Decimal | None,
+    state_dir: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """What runs in all regions. An unknown price makes the sum one of those that are known."""
+    page = connect(state_dir).status()
+    costs = [
+        running_cost(kind, resource, known, usage, region)
+        for kind, resources in (("group", page["groups"]), ("cluster", page["clusters"]))
+        for resource in resources
+    ]
+    priced = [cost.usd for cost in costs if cost.usd is not None]
+    total = sum(priced, Decimal(0)) if priced or not costs else None
+    nodes = [node for resource in (*page["groups"], *page["clusters"]) for node in resource["nodes"]]
+    try:
+        machine = psutil.virtual_memory().total, float(psutil.cpu_count() or 1)
+        here = cost_here(*_used_here(nodes), *machine, machine_usd)
+    except ValueError as error:
+        raise Refused(str(error)) from error
+    if not as_json:
+        show_running(console(), costs, total, here)
+        return
+    rows = [
+        {
+            "id": cost.id,
+            "kind": cost.kind,
+            "engine": cost.engine.value,
+            "node_type": cost.node_type,
+            "nodes": cost.nodes,
+            "region": cost.region,
+            "usd": _number(cost.usd),
+            "known": cost.usd is not None,
+            "usd_per_hour": _number(cost.price.usd_per_hour) if cost.price else None,
+            "source": cost.price.source if cost.price else None,
+            "note": cost.note or None,
+        }
+        for cost in costs
+    ]
+    shown: dict[str, Any] = asdict(here)
+    shown |= {"usd": _number(here.usd), "machine_usd_month": _number(here.machine_usd_month)}
+    print_page = {"usage": _usage_json(usage), "resources": rows, "usd": _number(total), "here": shown}
+    typer.echo(json.dumps(print_page, indent=2))
+
+
+def _used_here(nodes: list[dict[str, Any]]) -> tuple[float | None, float | None]:
+    """Resident bytes, and cores busy on average since they started, of the engines; None where none can be asked."""
+    memory, cores = [], []
+    for pid in [node["pid"] for node in nodes if node["pid"]]:
+        with suppress(psutil.Error):
+            process = psutil.Process(pid)
+            spent = process.cpu_times()
+            memory.append(float(process.memory_info().rss))
+            cores.append((spent.user + spent.system) / max(1.0, time.time() - process.create_time()))
+    if not memory:
+        return (0.0, 0.0) if not nodes else (None, None)
+    return sum(memory), sum(cores)
+
+
+def _usage(count: str, utilisation: str, hours: str) -> Usage:
+    if not count.isascii() or not count.lstrip("-").isdigit() or len(count) > 40:
+        raise Refused(f"--count must be a whole number of nodes, not {count[:40]!r}")
+    try:
+        return Usage(int(count), _decimal("--utilisation", utilisation), _decimal("--hours", hours))
+    except ValueError as error:
+        raise Refused(str(error)) from error
+
+
+def _machine_cost(text: str | None) -> Decimal | None:
+    return None if text is None else _decimal("--machine-usd-month", text)
+
+
+def _decimal(option: str, text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation as error:
+        raise Refused(f"{option} must be a number, not {text[:40]!r}") from error
+
+
+def _usage_json(usage: Usage) -> dict[str, Any]:
+    return {"count": usage.count, "utilisation": float(usage.utilisation_pct), "hours": float(usage.hours)}
+
+
+def _number(amount: Decimal | None) -> float | None:
+    return None if amount is None else float(amount)

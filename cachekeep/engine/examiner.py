@@ -1,0 +1,245 @@
+"""A closer look at a Valkey or Redis node: who its clients are, and random keys with their memory and use.
+
+Implements domain.metric_ports.Examiner. Read-only; a connection of its own for each look, closed at its end; every
+answer and every wait is bounded. None of the commands counts as a use of the key (the engine's LOOKUP_NOTOUCH).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from libvalkey import ProtocolError, Reader, ReplyError, pack_command
+
+from cachekeep.codec.info import databases_used, parse_info
+from cachekeep.domain.metric_ports import SampledKey
+from cachekeep.domain.metrics import Place
+from cachekeep.domain.ports import WorldError
+
+Command = tuple[str | bytes, ...]
+_CONNECT_WITHIN_S = 2.0
+_CLIENTS_WITHIN_S = 5.0
+_GOODBYE_WITHIN_S = 0.5
+# A line of CLIENT LIST has about 350 bytes: this is more than the clients that most node types allow.
+_MOST_BYTES = 64 * 1024 * 1024
+_MOST_ADDRESSES = 1000
+_BATCH = 50
+_MOST_DATABASES = 16
+# As many batches without a new key say that there are no more.
+_FRUITLESS = 3
+_NAME_LENGTH = 100
+_CLIENT = re.compile(rb"^.*? addr=(\S*):(\d+) .*? flags=(\S+) ", re.MULTILINE)
+_INCOMPLETE = object()
+
+
+class EngineExaminer:
+    """Keeps nothing between calls. Memcached tells neither clients nor keys: its answers are empty."""
+
+    async def clients_by_address(self, place: Place) -> Mapping[str, int]:
+        """Connections by IP address, the busiest first, at most 1000 addresses. Replicas and this look are left out."""
+        if not place.speaks_resp:
+            return {}
+        async with _deadline(place, _CLIENTS_WITHIN_S), _talk(place) as talk:
+            (listed,) = await talk.must(("CLIENT", "LIST"))
+            return _count(bytes(listed), talk.own_port)
+
+    async def sample_keys(self, place: Place, *, most: int, within_s: float) -> Sequence[SampledKey]:
+        """Distinct keys of the databases that hold keys, biggest first. Fewer where time runs out or there are no more.
+
+        Where a key may not be read by this user it is left out; WorldError when that is true of all.
+        """
+        if not place.speaks_resp or most <= 0:
+            return ()
+        found: dict[tuple[int, bytes], SampledKey] = {}
+        try:
+            async with _deadline(place, within_s), _talk(place) as talk:
+                await _sample(talk, most, found)
+        except WorldError:
+            if not found:  # else the deadline, or a connection that broke: what was seen is still true
+                raise
+        return sorted(found.values(), key=lambda key: (-key.memory_bytes, key.db, key.name))
+
+
+class _Talk:
+    """Commands and replies on one connection; texts stay bytes, for a key's name may be anything."""
+
+    def __init__(self, place: Place, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._place, self._reader, self._writer = place, reader, writer
+        self.own_port: int = writer.get_extra_info("sockname")[1]
+
+    async def ask(self, *commands: Command) -> list[Any]:
+        """The replies in order, errors among them. Raises WorldError, OSError."""
+        self._writer.write(b"".join(map(pack_command, commands)))
+        await self._writer.drain()
+        parser, replies, size = Reader(notEnoughData=_INCOMPLETE), list[Any](), 0
+        while len(replies) < len(commands):
+            try:
+                reply = parser.gets()
+            except ProtocolError as error:
+                raise WorldError(f"{self._place.address} does not speak the engine's protocol: {error}") from error
+            if reply is not _INCOMPLETE:
+                replies.append(reply)
+                continue
+            chunk = await self._reader.read(65536)
+            size += len(chunk)
+            if not chunk:
+                raise WorldError(f"{self._place.address} dropped the connection")
+            if size > _MOST_BYTES:
+                raise WorldError(f"{self._place.address} answered more than {_MOST_BYTES} bytes; looked no further")
+            parser.feed(chunk)
+        return replies
+
+    async def must(self, *commands: Command) -> list[Any]:
+        """As `ask`, but raise WorldError for the first error."""
+        replies = await self.ask(*commands)
+        for command, reply in zip(commands, replies, strict=True):
+            if isinstance(reply, ReplyError):
+                raise self.refused(command, reply)
+        return replies
+
+    def refused(self, command: Command, error: ReplyError) -> WorldError:
+        """Says what failed and which permission is missing; never more of AUTH than its name."""
+        words = [word if isinstance(word, str) else "key" for word in command]
+        subject = words[0] in ("CLIENT", "MEMORY", "OBJECT")
+        name, text = " ".join(words[: 2 if subject else 1]), str(error)
+        user = self._place.username or "default"
+        if words[0] == "AUTH":
+            return WorldError(f"{self._place.address} refused the login of user {user}: {text}; check its password")
+        if text.startswith("NOPERM"):
+            grant = "~* (read access to keys)" if _about_keys(text) else "+" + name.lower().replace(" ", "|")
+            return WorldError(f"{self._place.address} does not let user {user} run {name}; its ACL needs {grant}")
+        if text.startswith("NOAUTH"):
+            return WorldError(f"{self._place.address} wants a login; give a user name and a password")
+        return WorldError(f"{self._place.address} refused {name}: {text}")
+
+
+async def _sample(talk: _Talk, most: int, found: dict[tuple[int, bytes], SampledKey]) -> None:
+    """Fill found. A share of `most` from each database by its number of keys."""
+    keyspace, memory = await talk.must(("INFO", "keyspace"), ("INFO", "memory"))
+    info = parse_info(bytes(keyspace).decode())
+    counts = {db: int(info[f"db{db}"].partition("keys=")[2].partition(",")[0]) for db in databases_used(info)}
+    usage = "FREQ" if "lfu" in parse_info(bytes(memory).decode()).get("maxmemory_policy", "") else "IDLETIME"
+    total = sum(counts.values())
+    for db in sorted(counts, key=lambda db: -counts[db])[:_MOST_DATABASES]:
+        await talk.must(("SELECT", str(db)))
+        wanted = min(counts[db], max(1, round(most * counts[db] / total)), most - len(found))
+        await _sample_database(talk, db, wanted, usage, found)
+
+
+async def _sample_database(
+    talk: _Talk, db: int, wanted: int, usage: str, found: dict[tuple[int, bytes], SampledKey]
+) -> None:
+    seen: set[bytes] = set()
+    denied: WorldError | None = None
+    fruitless = 0
+    while len(seen) < wanted and fruitless < _FRUITLESS:
+        drawn = await talk.must(*[("RANDOMKEY",)] * _BATCH)
+        names = [name for name in dict.fromkeys(drawn) if name is not None and name not in seen]
+        names = names[: wanted - len(seen)]
+        fruitless = 0 if names else fruitless + 1
+        seen.update(names)
+        commands: list[Command] = []
+        for name in names:
+            commands += [("TYPE", name), ("MEMORY", "USAGE", name, "SAMPLES", "5"), ("OBJECT", usage, name)]
+        replies = await talk.ask(*commands) if commands else []
+        for number, name in enumerate(names):
+            at = 3 * number
+            kind, size, used = replies[at : at + 3]
+            if isinstance(kind, ReplyError):
+                denied = talk.refused(commands[at], kind)
+            elif isinstance(size, ReplyError):
+                denied = talk.refused(commands[at + 1], size)
+            elif size is not None:  # else it is gone since
+                found[db, name] = _sampled(name, db, bytes(kind), int(size), usage, used)
+    if denied is not None and not found:
+        raise denied
+
+
+def _sampled(name: bytes, db: int, kind: bytes, size: int, usage: str, used: object) -> SampledKey:
+    number = used if isinstance(used, int) else None
+    text = name[: 4 * _NAME_LENGTH].decode("utf-8", "backslashreplace")
+    printable = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return SampledKey(
+        name=printable if len(printable) <= _NAME_LENGTH else printable[: _NAME_LENGTH - 1] + "…",
+        db=db,
+        type=kind.decode("ascii", "replace"),
+        memory_bytes=size,
+        frequency=number if usage == "FREQ" else None,
+        idle_s=number if usage == "IDLETIME" else None,
+    )
+
+
+def _count(listed: bytes, own_port: int) -> dict[str, int]:
+    """From lines `id=3 addr=127.0.0.1:4000 laddr=... flags=N ...`; S and M are replicas and primaries."""
+    counts: Counter[str] = Counter()
+    own = str(own_port).encode()
+    for host, port, flags in _CLIENT.findall(listed):
+        # The same port from another host is taken for ours at most once.
+        if port == own:
+            own = b""
+        elif not set(flags) & set(b"SM"):
+            counts[host.decode("ascii", "replace").strip("[]") or "unix socket"] += 1
+    return dict(counts.most_common(_MOST_ADDRESSES))
+
+
+def _about_keys(text: str) -> bool:
+    return "key" in text and "command" not in text
+
+
+@asynccontextmanager
+async def _deadline(place: Place, within_s: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(within_s):
+            yield
+    except TimeoutError as error:
+        raise WorldError(f"{place.address} did not answer within {within_s:g} s") from error
+    except OSError as error:
+        raise WorldError(f"{place.address} broke the connection: {error}") from error
+
+
+@asynccontextmanager
+async def _talk(place: Place) -> AsyncIterator[_Talk]:
+    """A connection that is logged in. Raises WorldError."""
+    try:
+        # In a thread: the system's authorities are a large file.
+        made = asyncio.to_thread(ssl.create_default_context, cafile=place.ca_file or None) if place.tls else None
+        context = await made if made else None
+    except OSError as error:  # ssl.SSLError is one
+        raise WorldError(f"{place.ca_file} holds no usable certificate for {place.address}: {error}") from error
+    name = (place.server_name or place.address.host) if place.tls else None
+    try:
+        async with asyncio.timeout(_CONNECT_WITHIN_S):
+            reader, writer = await asyncio.open_connection(
+                place.address.host, place.address.port, ssl=context, server_hostname=name
+            )
+    except TimeoutError as error:
+        raise WorldError(f"cannot connect to {place.address} within {_CONNECT_WITHIN_S:g} s") from error
+    except ssl.SSLError as error:
+        await asyncio.sleep(0)  # the transport that failed lets its socket go in the loop's next round
+        raise WorldError(f"no TLS with {place.address}: {error.reason or error}; check its certificate") from error
+    except OSError as error:
+        raise WorldError(f"cannot connect to {place.address}: {error.strerror or error}") from error
+    try:
+        talk = _Talk(place, reader, writer)
+        if place.password:
+            login = ("AUTH", place.username, place.password) if place.username else ("AUTH", place.password)
+            await talk.must(login)
+        yield talk
+    finally:
+        await _close(writer)
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    """Closed when it returns; TLS gets a moment to say goodbye."""
+    writer.close()
+    try:
+        async with asyncio.timeout(_GOODBYE_WITHIN_S):
+            await writer.wait_closed()
+    except (OSError, TimeoutError):
+        writer.transport.abort()
+        await asyncio.sleep(0)

@@ -1,0 +1,150 @@
+"""One kept connection that asks one question at a time and gives the raw answer. Used by engine.meter only.
+
+An answer that does not come costs the connection: its late bytes would be taken for the next answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from collections.abc import Callable
+from typing import Any, cast
+
+from libvalkey import ProtocolError, Reader
+
+from cachekeep.domain.metrics import Place
+from cachekeep.domain.ports import WorldError
+
+ANSWER_LIMIT_BYTES = 4 << 20
+# Looks at all bytes so far: the answer when it is whole, None when more has to come. Raises WorldError on nonsense.
+Whole = Callable[[bytes], Any]
+
+
+class MeterLine(asyncio.Protocol):
+    """Open one with `connect`."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self.lost = self.dropped = False
+        self.histogram_unknown = False
+        self.settings: dict[str, str] = {}
+        self._transport: asyncio.WriteTransport | None = None
+        self._data = b""
+        self._whole: Whole | None = None
+        self._waiting: asyncio.Future[Any] | None = None
+
+    @classmethod
+    async def connect(cls, place: Place, timeout_s: float) -> MeterLine:
+        """Raises WorldError with address and reason."""
+        address = place.address
+        context = _context_of(place) if place.tls else None
+        name = (place.server_name or address.host) if place.tls else None
+        try:
+            async with asyncio.timeout(timeout_s):
+                loop = asyncio.get_running_loop()
+                made = await loop.create_connection(
+                    lambda: cls(place), address.host, address.port, ssl=context, server_hostname=name
+                )
+        except TimeoutError as error:
+            raise WorldError(f"cannot connect to {address} within {timeout_s:g} s; is it reachable?") from error
+        except ssl.SSLError as error:
+            raise WorldError(f"cannot connect to {address} by TLS: {error}; check its certificate") from error
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise WorldError(f"cannot connect to {address}: {reason}") from error
+        return made[1]
+
+    async def ask(self, request: bytes, whole: Whole, timeout_s: float) -> Any:  # noqa: ANN401  # what whole makes
+        """Raises WorldError. The line is lost after a deadline or a cancellation."""
+        if self.lost or self._transport is None:
+            raise WorldError(f"{self._place.address} dropped the connection")
+        loop = asyncio.get_running_loop()
+        self._data, self._whole = b"", whole
+        self._waiting = loop.create_future()
+        # A handle instead of asyncio.timeout: this runs for every node in every second.
+        handle = loop.call_later(timeout_s, self._fail, f"did not answer within {timeout_s:g} s")
+        self._transport.write(request)
+        try:
+            return await self._waiting
+        except asyncio.CancelledError:
+            self.close()
+            raise
+        finally:
+            handle.cancel()
+            self._waiting = None
+
+    def close(self) -> None:
+        self.lost = True
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Not checked by isinstance: uvloop's transports are of no class of asyncio's.
+        self._transport = cast(asyncio.WriteTransport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        waiting = self._waiting
+        if waiting is None or waiting.done() or self._whole is None:
+            self.close()  # nobody asked
+            return
+        self._data = self._data + data if self._data else data
+        if len(self._data) > ANSWER_LIMIT_BYTES:
+            self._fail(f"answered more than {ANSWER_LIMIT_BYTES} bytes")
+            return
+        try:
+            answer = self._whole(self._data)
+        except (ValueError, ProtocolError) as error:
+            self._fail(f"does not speak the expected protocol: {error}")
+            return
+        if answer is not None:
+            waiting.set_result(answer)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.dropped = True
+        self._fail("dropped the connection")
+
+    def _fail(self, why: str) -> None:
+        self.close()
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_exception(WorldError(f"{self._place.address} {why}"))
+
+
+def bulk(data: bytes) -> bytes | None:
+    """A RESP2 bulk string (also `=` verbatim) when whole; an error reply as it is, with its `-`."""
+    end = data.find(b"\r\n")
+    if data[:1] not in b"$-":
+        raise ValueError("no bulk string")
+    if end < 0:
+        return None
+    if data[:1] == b"-":
+        return data[:end]
+    size = int(data[1:end])
+    if size > ANSWER_LIMIT_BYTES:
+        raise ValueError(f"a string of {size} bytes")
+    return data[end + 2 : end + 2 + size] if len(data) >= end + 4 + size else None
+
+
+def reply(data: bytes) -> Any:  # noqa: ANN401  # whatever RESP2 has
+    """Any RESP2 reply when whole; an error is a ReplyError value."""
+    parser = Reader(notEnoughData=None)
+    parser.feed(data)
+    return parser.gets()
+
+
+def table(data: bytes) -> bytes | None:
+    """Lines up to `END` of Memcached; an error line is a ValueError."""
+    if len(data) >= 4 and data[:4] not in (b"STAT", b"END\r"):
+        raise ValueError(f"stats answered {data[:60]!r}")
+    return data if data.endswith(b"END\r\n") else None
+
+
+def _context_of(place: Place) -> ssl.SSLContext:
+    try:
+        made = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=place.ca_file or None)
+    except OSError as error:  # SSLError is one
+        raise WorldError(
+            f"cannot read the authority {place.ca_file} for {place.address}: {error}; name a PEM file"
+        ) from error
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    return made

@@ -1,0 +1,1 @@
+"""Collects metrics, judges them, evaluates alarms and tells subscribers."""

@@ -1,0 +1,1 @@
+"""Adapters that bring notices to subscribers: webhooks, e-mail, commands."""

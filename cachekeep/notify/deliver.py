@@ -1,0 +1,58 @@
+"""Implements domain.notifications.Delivery: by the channel of the subscription, each with threads of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import assert_never
+
+from cachekeep.domain.alarms import Channel, Subscription
+from cachekeep.domain.notifications import Notice, Smtp
+from cachekeep.domain.ports import WorldError
+from cachekeep.notify import command, email, webhook
+
+# Commands and mails at a time: what hangs keeps others of its own kind waiting only.
+THREADS = 4
+
+
+class Deliveries:
+    """smtp: None where no mail server is set. webhook_s, command_s: deadlines."""
+
+    def __init__(
+        self,
+        smtp: Smtp | None,
+        now: Callable[[], float],
+        *,
+        webhook_s: float = webhook.DEADLINE_S,
+        command_s: float = command.DEADLINE_S,
+    ) -> None:
+        self._smtp = smtp
+        self._now = now
+        self._webhook_s = webhook_s
+        self._command_s = command_s
+        self._stopped = threading.Event()
+        self._mails = ThreadPoolExecutor(THREADS, "mail")
+        self._commands = ThreadPoolExecutor(THREADS, "command")
+
+    async def deliver(self, subscription: Subscription, notice: Notice) -> None:
+        loop = asyncio.get_running_loop()
+        match subscription.channel:
+            case Channel.WEBHOOK:
+                await webhook.post(subscription, notice, self._now(), self._webhook_s)
+            case Channel.EMAIL:
+                if self._smtp is None:
+                    raise WorldError("no mail server is set; set smtp_url, then restart the service")
+                await loop.run_in_executor(self._mails, email.send, self._smtp, subscription, notice)
+            case Channel.COMMAND:
+                stopped = self._stopped.is_set
+                await loop.run_in_executor(self._commands, command.run, subscription, notice, self._command_s, stopped)
+            case _:
+                assert_never(subscription.channel)
+
+    def close(self) -> None:
+        """Commands that run are killed; a mail on its way has some seconds left at most, and is not waited for."""
+        self._stopped.set()
+        self._commands.shutdown(wait=True, cancel_futures=True)
+        self._mails.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,142 @@
+"""The health of one group, watched target or cluster: every metric of every node, in the seed's tiers. Pure.
+
+Called by surfaces (command, page, API), which hand in what was measured and get plain JSON values:
+    {"id", "region", "at", "level", "sentence", "exit_code",
+     "nodes": [{"id", "role", "level", "trouble"}],
+     "tiers": [{"tier", "level", "metrics": [{"metric", "title", "level", "value", "number", "unit", "node",
+       "sentence", "means", "cause", "next", "evidence", "nodes": [{"node", "level", "value", "number"}]}]}]}
+A metric of the group is its worst node's; node is "" where no node has a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cachekeep.domain.metrics import Column, Tier
+from cachekeep.domain.verdicts import Level, Threshold, Verdict, worst
+from cachekeep.plan.causes import Evidence, explained
+from cachekeep.plan.verdict import Context, judge
+
+# As monitoring plugins have it, so that a check can run the command as it is. 3, cannot tell, is also what commands
+# return when the service is down.
+EXIT_CODES = {Level.SAFE: 0, Level.WARNING: 1, Level.RISK: 2}
+EXIT_CANNOT_TELL = 3
+_EMPTY = Column()
+
+
+@dataclass(frozen=True)
+class NodeReading:
+    """id: as people see it (`demo-001`). columns: of the last hours, by metric."""
+
+    id: str
+    context: Context
+    columns: Mapping[str, Column] = field(default_factory=dict)
+    evidence: Evidence = field(default_factory=Evidence)
+
+
+def assemble(
+    group: str, region: str, at: float, nodes: Sequence[NodeReading], thresholds: Sequence[Threshold]
+) -> dict[str, Any]:
+    """The report. at: seconds since 1970. thresholds: with the group's overrides, in the order to be shown."""
+    found = {node.id: _verdicts(node, thresholds) for node in nodes}
+    by_metric = {
+        threshold.metric: _metric(threshold, [(name, verdicts[threshold.metric]) for name, verdicts in found.items()])
+        for threshold in thresholds
+    }
+    tiers = [_tier(tier, [by_metric[t.metric] for t in thresholds if t.tier is tier]) for tier in Tier]
+    level = worst(Level(tier["level"]) for tier in tiers)
+    return {
+        "id": group,
+        "region": region,
+        "at": at,
+        "level": level.value,
+        "sentence": _sentence(level, nodes, tiers),
+        "exit_code": exit_code(level, cannot_tell=not nodes or any(node.context.trouble for node in nodes)),
+        "nodes": [_node(node, found[node.id]) for node in nodes],
+        "tiers": tiers,
+    }
+
+
+def exit_code(level: Level, *, cannot_tell: bool) -> int:
+    """0 safe, 1 warning, 2 risk; 3 where no more than safe was found but a node could not be asked.
+
+    A single metric that is unknown changes nothing: on most machines some are.
+    """
+    code = EXIT_CODES.get(level, 0)
+    return EXIT_CANNOT_TELL if cannot_tell and code == 0 else code
+
+
+def _verdicts(node: NodeReading, thresholds: Sequence[Threshold]) -> dict[str, Verdict]:
+    values = node.context.values
+    return {
+        threshold.metric: explained(
+            judge(threshold, values.get(threshold.metric), node.columns.get(threshold.metric, _EMPTY), node.context),
+            threshold,
+            values,
+            node.evidence,
+        )
+        for threshold in thresholds
+    }
+
+
+def _metric(threshold: Threshold, found: Sequence[tuple[str, Verdict]]) -> dict[str, Any]:
+    """The metric over all nodes; the first of equally bad ones is named."""
+    shared = {"metric": threshold.metric, "title": threshold.title, "unit": threshold.unit, "means": threshold.means}
+    if not found:
+        unknown: dict[str, Any] = {
+            "level": "unknown",
+            "value": "-",
+            "number": None,
+            "node": "",
+            "cause": "",
+            "next": "",
+            "evidence": [],
+        }
+        return {**shared, **unknown, "sentence": f"{threshold.title} is unknown: no node is measured", "nodes": []}
+    name, verdict = max(found, key=lambda pair: (pair[1].level.rank, _distance(threshold, pair[1])))
+    return {
+        **shared,
+        "level": verdict.level.value,
+        "value": verdict.value,
+        "number": verdict.number,
+        "node": name if verdict.number is not None else "",
+        "sentence": verdict.sentence,
+        "cause": verdict.cause,
+        "next": verdict.next,
+        "evidence": list(verdict.evidence),
+        "nodes": [
+            {"node": node, "level": each.level.value, "value": each.value, "number": each.number}
+            for node, each in found
+        ],
+    }
+
+
+def _distance(threshold: Threshold, verdict: Verdict) -> float:
+    """Larger is worse, among verdicts of one level."""
+    if verdict.number is None:
+        return float("-inf")
+    return verdict.number if threshold.warning is None or threshold.warning.upward else -verdict.number
+
+
+def _tier(tier: Tier, metrics: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "tier": tier.value,
+        "level": worst(Level(metric["level"]) for metric in metrics).value,
+        "metrics": list(metrics),
+    }
+
+
+def _node(node: NodeReading, verdicts: Mapping[str, Verdict]) -> dict[str, Any]:
+    level = worst(verdict.level for verdict in verdicts.values())
+    return {"id": node.id, "role": node.context.role, "level": level.value, "trouble": node.context.trouble}
+
+
+def _sentence(level: Level, nodes: Sequence[NodeReading], tiers: Sequence[Mapping[str, Any]]) -> str:
+    silent = [node.id for node in nodes if node.context.trouble]
+    tail = f"; no numbers from {', '.join(silent[:3])}{' and others' if len(silent) > 3 else ''}" if silent else ""
+    if level in (Level.SAFE, Level.UNKNOWN):
+        return ("nothing is known yet" if level is Level.UNKNOWN else "all that is known is safe") + tail
+    titles = [metric["title"] for tier in tiers for metric in tier["metrics"] if metric["level"] == level.value]
+    return f"{level.value}: {', '.join(titles)}{tail}"

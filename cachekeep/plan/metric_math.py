@@ -1,0 +1,327 @@
+"""Metric math: the queries of one GetMetricData, or of an alarm, computed over the series that a caller fetches. Pure.
+
+Called by api.cloudwatch (GetMetricData, PutMetricAlarm) and by whoever evaluates alarms. What is computed is bounded:
+by the text of expressions, by the number of series, and by the points that all operations together may touch.
+Source: CloudWatch guide "Using math expressions with CloudWatch metrics".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from cachekeep.domain.alarms import MetricQuery
+from cachekeep.plan import metric_functions as functions
+from cachekeep.plan.metric_functions import Series, Value, Window
+from cachekeep.plan.metric_math_parse import (
+    Function,
+    MathError,
+    Name,
+    Number,
+    Operator,
+    Several,
+    Text,
+    Tree,
+    names,
+    parse,
+)
+
+__all__ = ["Book", "MathError", "Search", "Series", "Window", "check_queries", "parse_search"]
+
+MAX_SERIES: Final = 500
+MAX_POINTS: Final = 5_000_000
+MAX_STEPS: Final = 10_000
+_ID = re.compile(r"[a-z][A-Za-z0-9_]*")
+_SEARCH = re.compile(r"\s*\{\s*(?P<schema>[^{}]*)\}(?P<terms>[^{}]*)\Z")
+_TERM = re.compile(r"\s*(?:(?P<key>[A-Za-z]+)\s*=\s*)?(?:\"(?P<exact>[^\"]*)\"|(?P<word>[^\s\"=()]+))(?:\s+AND\b)?")
+
+
+@dataclass(frozen=True)
+class Search:
+    """SEARCH('{Namespace,Dimension} key="value" word', 'Statistic', period).
+
+    exact: MetricName or the name of a dimension, and the value it must have; words: parts that some value must have.
+    """
+
+    namespace: str
+    dimensions: frozenset[str]
+    exact: tuple[tuple[str, str], ...]
+    words: tuple[str, ...]
+    statistic: str
+    period: int
+
+
+Fetch = Callable[[MetricQuery], Series]
+Find = Callable[[Search], Sequence[Series]]
+
+
+def check_queries(queries: Sequence[MetricQuery]) -> None:
+    """Raises MathError for an id that is not allowed or comes twice, an expression that cannot be read, names what is
+    not there, or leads back to itself."""
+    ids = [query.id for query in queries]
+    for query in queries:
+        if not _ID.fullmatch(query.id):
+            raise MathError(
+                f"The value {query.id[:60]!r} for parameter Id is not matching the expected pattern: it must begin with"
+                " a lowercase letter, and have letters, digits and underscores only"
+            )
+    twice = {name for name in ids if ids.count(name) > 1} if len(set(ids)) < len(ids) else set()
+    if twice:
+        raise MathError(f"The values for parameter Id must be unique: {min(twice)[:60]!r} is not")
+    needs = {query.id: _needs(query, ids) for query in queries if query.expression}
+    done: set[str] = set(ids) - set(needs)
+    while needs:
+        ready = [name for name, wanted in needs.items() if wanted <= done]
+        if not ready:
+            raise MathError(f"The expression of {min(needs)[:60]!r} leads back to itself")
+        done.update(ready)
+        for name in ready:
+            del needs[name]
+
+
+def _needs(query: MetricQuery, ids: Sequence[str]) -> set[str]:
+    try:
+        found = names(parse(query.expression))
+    except MathError as error:
+        raise MathError(f"Error in expression {query.id!r} [{error}]") from None
+    unknown = sorted(name for name in found if _ID.fullmatch(name) and name not in ids)
+    if unknown:
+        raise MathError(f"Error in expression {query.id!r} [Undefined variable: {unknown[0][:60]}]")
+    return {name for name in found if name in ids}
+
+
+class Book:
+    """The queries of one request, each fetched or computed once, and only when it is asked for.
+
+    Raises MathError where an expression cannot be computed. Queries that `check_queries` has let pass.
+    """
+
+    def __init__(self, queries: Sequence[MetricQuery], window: Window, fetch: Fetch, find: Find) -> None:
+        self._queries = {query.id: query for query in queries}
+        self._window = window
+        self._fetch = fetch
+        self._find = find
+        self._known: dict[str, Value] = {}
+        self._points = 0
+
+    def series(self, name: str) -> tuple[Series, ...]:
+        """The one or more series of a query."""
+        for needed in self._before(name):
+            self._value_of(needed)
+        value = self._value_of(name)
+        if isinstance(value, Series):
+            return (value,)
+        if isinstance(value, tuple):
+            return value
+        raise MathError(f"Error in expression {name!r} [The expression must return a time series, not a number]")
+
+    def _before(self, name: str) -> list[str]:
+        """What the query needs, what those need, and so on: the first needed first. Not by recursion: a chain of 500
+        expressions is allowed."""
+        order, waiting = [], [name]
+        while waiting:
+            query = self._queries[waiting.pop()]
+            if query.expression and query.id not in self._known:
+                order.append(query.id)
+                waiting += sorted(needed for needed in names(parse(query.expression)) if needed in self._queries)
+                if len(order) > MAX_STEPS:
+                    raise MathError("The expressions refer to each other too many times")
+        return list(dict.fromkeys(reversed(order)))
+
+    def _value_of(self, name: str) -> Value:
+        known = self._known.get(name)
+        if known is None:
+            query = self._queries[name]
+            try:
+                known = self._evaluate(parse(query.expression)) if query.expression else self._fetch(query)
+            except MathError as error:
+                text = str(error)
+                if not text.startswith("Error in expression"):
+                    text = f"Error in expression {name!r} [{text}]"
+                raise MathError(text) from None
+            self._known[name] = known
+        return known
+
+    def _metrics(self, part: str = "") -> tuple[Series, ...]:
+        """METRICS(): the metrics of the request, not its expressions; METRICS("x"): those with x in their id."""
+        picked = [q.id for q in self._queries.values() if not q.expression and part in q.id]
+        return tuple(series for name in picked for series in self.series(name))
+
+    def _evaluate(self, tree: Tree) -> Value:
+        match tree:
+            case Number(value):
+                return value
+            case Name(value):
+                if value not in self._queries:
+                    raise MathError(f"Undefined variable: {value[:60]}")
+                return self._value_of(value)
+            case Operator(sign, left, right):
+                a, b = self._evaluate(left), self._evaluate(right)
+                self._spend(a, b)
+                return functions.combine(sign, a, b)
+            case Several(items):
+                return self._array(items)
+            case Function(name, arguments):
+                return self._call(name, arguments)
+            case Text():
+                raise MathError("A text stands where a value should be")
+
+    def _array(self, items: Sequence[Tree]) -> tuple[Series, ...]:
+        found: list[Series] = []
+        for item in items:
+            value = self._evaluate(item)
+            if isinstance(value, float):
+                raise MathError("An array can hold time series only")
+            found += value if isinstance(value, tuple) else (value,)
+        return self._bounded(found)
+
+    def _bounded(self, found: Sequence[Series]) -> tuple[Series, ...]:
+        if len(found) > MAX_SERIES:
+            raise MathError(f"More than {MAX_SERIES} time series")
+        return tuple(found)
+
+    def _spend(self, *values: Value) -> None:
+        for value in values:
+            for series in value if isinstance(value, tuple) else (value,):
+                self._points += len(series.starts) if isinstance(series, Series) else 1
+        if self._points > MAX_POINTS:
+            raise MathError("The expressions take too many datapoints; ask for less time, or for longer periods")
+
+    def _call(self, name: str, arguments: tuple[Tree, ...]) -> Value:
+        match name, arguments:
+            case "METRICS", ():
+                return self._bounded(self._metrics())
+            case "METRICS", (Text(part),):
+                return self._bounded(self._metrics(part))
+            case "SEARCH", _:
+                return self._search(arguments)
+            case "FILL", (of, Name(word)) if word.upper() in ("REPEAT", "LINEAR"):
+                return self._fill(self._evaluate(of), word.upper())
+            case "SORT", (of, Name(by), Name(direction), *rest):
+                return self._sort(of, by, direction, rest)
+        values = [self._evaluate(argument) for argument in arguments]
+        self._spend(*values)
+        if name in functions.FOLDS and len(values) > 1:
+            return self._fold_numbers(name, values)
+        return self._apply(name, values)
+
+    def _apply(self, name: str, values: Sequence[Value]) -> Value:
+        match name, values:
+            case "METRIC_COUNT", [tuple() as array]:
+                return float(len(array))
+            case "IF", [condition, yes, *rest] if len(rest) < 2:
+                return self._if(condition, yes, rest[0] if rest else None)
+            case "FILL", [of, (float() | Series()) as filler]:
+                return self._fill(of, filler)
+            case "TIME_SERIES", [float() as number]:
+                self._spend_grid(self._period())
+                return functions.constant(number, self._window, self._period())
+            case (("FIRST" | "LAST"), [tuple() as array]) if array:
+                chosen: Series = array[0 if name == "FIRST" else -1]
+                return chosen
+            case (("FIRST" | "LAST"), [Series(values=points)]) if points:
+                return points[0 if name == "FIRST" else -1]
+            case "PERIOD", [Series(period=period)]:
+                return float(period)
+            case "REMOVE_EMPTY", [tuple() as array]:
+                return tuple(series for series in array if series.values)
+            case "SLICE", [tuple() as array, float() as first, *rest]:
+                last = int(rest[0]) if rest and isinstance(rest[0], float) else len(array)
+                return array[int(first) : last]
+            case _, [float() as number] if name in functions.EACH:
+                return functions.EACH[name](number)
+            case _, [(Series() | tuple()) as of]:
+                return self._apply_to_series(name, of)
+        raise MathError(f"Unsupported arguments of {name[:40]}, or no such function")
+
+    def _apply_to_series(self, name: str, of: Series | tuple[Series, ...]) -> Value:
+        if name in functions.FOLDS:
+            return functions.fold(name, of)
+        if name in functions.EACH:
+            return _over(of, lambda series: functions.each(name, series))
+        if name in ("DIFF", "RATE", "DIFF_TIME"):
+            return _over(of, lambda series: functions.differences(name, series))
+        if name == "RUNNING_SUM":
+            return _over(of, functions.running_sum)
+        if name in functions.TIME_PARTS:
+            return _over(of, lambda series: functions.time_part(name, series))
+        raise MathError(f"Unsupported arguments of {name[:40]}, or no such function")
+
+    def _fold_numbers(self, name: str, values: Sequence[Value]) -> Value:
+        """MAX(m1, 5) and the like: series and numbers side by side, at the times of the series."""
+        if any(isinstance(value, tuple) for value in values):
+            raise MathError(f"{name} takes one array of time series, or several time series and numbers")
+        series = [value for value in values if isinstance(value, Series)]
+        if not series:
+            return functions.FOLDS[name]([value for value in values if isinstance(value, float)])
+        starts = series[0].starts
+        constants = [Series("", 1, starts, [value] * len(starts)) for value in values if isinstance(value, float)]
+        return functions.fold(name, (*series, *constants))
+
+    def _if(self, condition: Value, yes: Value, no: Value | None) -> Value:
+        if isinstance(condition, tuple) or isinstance(yes, tuple) or isinstance(no, tuple):
+            raise MathError("IF takes time series and numbers, not arrays")
+        if no is None:
+            no = Series("", 60, (), ())
+        return functions.choose(condition, yes, no)
+
+    def _fill(self, of: Value, filler: float | str | Series) -> Value:
+        for series in of if isinstance(of, tuple) else (of,):
+            self._spend_grid(series.period if isinstance(series, Series) else 60)
+        return _over(of, lambda series: functions.fill(series, filler, self._window))
+
+    def _spend_grid(self, period: int) -> None:
+        self._points += len(self._window.grid(period))
+        self._spend()
+
+    def _sort(self, of: Tree, by: str, direction: str, rest: Sequence[Tree]) -> Value:
+        value = self._evaluate(of)
+        self._spend(value)
+        most = int(rest[0].value) if rest and isinstance(rest[0], Number) else None
+        if not isinstance(value, tuple) or direction.upper() not in ("ASC", "DESC"):
+            raise MathError("SORT takes an array, a function and ASC or DESC")
+        return functions.ordered(value, by.upper(), direction.upper() == "DESC", most)
+
+    def _period(self) -> int:
+        """Of series that are made of a number: the longest of those that the request asks for."""
+        return max((query.period or 60 for query in self._queries.values()), default=60)
+
+    def _search(self, arguments: tuple[Tree, ...]) -> Value:
+        match arguments:
+            case (Text(text), Text(statistic), *rest):
+                period = rest[0].value if rest and isinstance(rest[0], Number) else self._period()
+                found = self._find(parse_search(text, statistic, int(period)))
+                return self._bounded(found)
+        raise MathError("SEARCH takes a search text, a statistic and a period")
+
+
+def _over(of: Value, apply: Callable[[Series], Series]) -> Value:
+    if isinstance(of, Series):
+        return apply(of)
+    if isinstance(of, tuple):
+        return tuple(apply(series) for series in of)
+    raise MathError("A number stands where a time series should be")
+
+
+def parse_search(text: str, statistic: str, period: int) -> Search:
+    """Raises MathError for anything but a schema in braces, and terms that are joined by a space or AND."""
+    found = _SEARCH.match(text)
+    if not found:
+        raise MathError("SEARCH needs a schema, such as '{AWS/ElastiCache,CacheClusterId} MetricName=\"CurrItems\"'")
+    namespace, *dimensions = [part.strip().strip('"') for part in found["schema"].split(",")]
+    exact, words, at, terms = [], [], 0, found["terms"].rstrip()
+    while at < len(terms):
+        term = _TERM.match(terms, at)
+        if not term or term["word"] in ("OR", "NOT"):
+            raise MathError("SEARCH here knows terms joined by a space or AND, without OR, NOT and parentheses")
+        value = term["exact"] if term["exact"] is not None else term["word"]
+        if term["key"]:
+            exact.append((term["key"], value))
+        else:
+            words.append(value)
+        at = term.end()
+    if period < 1:
+        raise MathError("The period of SEARCH must be at least 1 second")
+    return Search(namespace, frozenset(dimensions), tuple(exact), tuple(words), statistic, period)

@@ -1,0 +1,150 @@
+"""What every page needs: who is signed in, the templates, forms, answers. Used by the pages of this room."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+from urllib.parse import parse_qsl, quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+
+from cachekeep.domain.faults import Fault
+from cachekeep.web import texts
+from cachekeep.web.attempts import Attempts
+from cachekeep.web.ports import Operator, Views
+from cachekeep.web.sessions import Session, Sessions
+
+COOKIE = "cachekeep_session"
+ROOT = "/ui"
+MOST_FORM_BYTES = 64 << 10
+Form = dict[str, str]
+Handler = Callable[[Request], Awaitable[Response]]
+Page = Callable[[Request, Session], Awaitable[Response]]
+FormPage = Callable[[Request, Session, Form], Awaitable[Response]]
+
+
+@cache
+def _templates() -> Environment:
+    made = Environment(
+        loader=PackageLoader("cachekeep.web", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(
+        bytes=texts.size, when=texts.when, pause=texts.pause, path=lambda text: quote(str(text), safe="")
+    )
+    made.globals["root"] = ROOT
+    return made
+
+
+@dataclass(frozen=True)
+class Frame:
+    """now: seconds since 1970, for what is shown; sessions and attempts have clocks of their own."""
+
+    operator: Operator
+    views: Views
+    sessions: Sessions
+    attempts: Attempts
+    now: Callable[[], float]
+    templates: Environment = field(default_factory=_templates)
+
+    def page(
+        self, name: str, request: Request, session: Session | None, status: int = 200, **facts: object
+    ) -> Response:
+        """A whole page, or a fragment of one, out of a template."""
+        return HTMLResponse(self.render(name, request, session, **facts), status)
+
+    def render(self, name: str, request: Request, session: Session | None, **facts: object) -> str:
+        shared = {"session": session, "here": request.url.path, "regions": self.views.regions() if session else ()}
+        return self.templates.get_template(name).render(shared | facts)
+
+    def asking(self, page: Page) -> Handler:
+        """A GET by somebody who is signed in; a fault is shown as a page."""
+
+        async def handle(request: Request) -> Response:
+            session = self.session(request)
+            if session is None:
+                return _to_sign_in(request)
+            try:
+                return await page(request, session)
+            except Fault as fault:
+                return self.fault(request, session, fault)
+
+        return handle
+
+    def telling(self, page: FormPage) -> Handler:
+        """A POST by somebody who is signed in, out of a page that we gave to that session."""
+
+        async def handle(request: Request) -> Response:
+            session = self.session(request)
+            if session is None:
+                return _to_sign_in(request)
+            try:
+                form = await read_form(request)
+                given = request.headers.get("x-csrf-token") or form.get("csrf", "")
+                if not secrets.compare_digest(given.encode(), session.csrf.encode()):
+                    raise Fault(
+                        "AccessDenied", "This form is not from your session; nothing was done. Reload the page."
+                    )
+                return await page(request, session, form)
+            except Fault as fault:
+                return self.fault(request, session, fault)
+
+        return handle
+
+    def session(self, request: Request) -> Session | None:
+        # Fragments that pages fetch by themselves must not keep an unattended session alive.
+        by_hand = request.method == "POST" or "hx-request" not in request.headers
+        return self.sessions.find(request.cookies.get(COOKIE, ""), by_hand=by_hand)
+
+    def fault(self, request: Request, session: Session, fault: Fault) -> Response:
+        return self.page("fault.html", request, session, fault.status, fault=fault)
+
+
+async def read_form(request: Request) -> Form:
+    """Fields of a urlencoded form; of a repeated one the last. Raises a fault for anything else, or for too much."""
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
+        raise Fault("InvalidParameterValue", "Only forms are understood here.", 415)
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > MOST_FORM_BYTES:
+            raise Fault("InvalidParameterValue", f"A form can have at most {MOST_FORM_BYTES} bytes.", 413)
+    try:
+        return dict(parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=100, errors="strict"))
+    except ValueError:
+        raise Fault("InvalidParameterValue", "The form is malformed.") from None
+
+
+def to(path: str) -> Response:
+    """Go and see that page: with GET, whatever was asked before."""
+    return RedirectResponse(ROOT + path, 303)
+
+
+def _to_sign_in(request: Request) -> Response:
+    if "hx-request" in request.headers:
+        return PlainTextResponse("Sign in first.", 401, {"HX-Redirect": f"{ROOT}/sign-in"})
+    if request.url.path == f"{ROOT}/chart":
+        return PlainTextResponse("Sign in first.", 401)
+    return to("/sign-in")
+
+
+def find_resource(views: Views, region: str, kind: str, name: str) -> Mapping[str, Any]:
+    """The row of the status page, or of the watched targets. Raises AWS's fault for one that is not there."""
+    if kind not in ("group", "cluster", "watched"):
+        raise Fault("InvalidParameterValue", "There is no such page.", 404)
+    rows = views.watched(region) if kind == "watched" else views.status()[f"{kind}s"]
+    for row in rows:
+        if row["id"] == name and (kind == "watched" or row["region"] == region):
+            found: Mapping[str, Any] = row
+            return found
+    if kind == "group":
+        raise Fault("ReplicationGroupNotFoundFault", f"ReplicationGroup {name} not found in {region}.")
+    raise Fault("CacheClusterNotFound", f"CacheCluster {name} not found in {region}.")

@@ -1,0 +1,81 @@
+"""What the dashboard needs of the service. Protocols only; the composition root implements them.
+
+All mappings are JSON values. Every method may raise domain.faults.Fault, whose sentence the user then reads. All are
+called on the event loop and answer at once, save `chart` and `cost`: those are called in a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+Json = Mapping[str, Any]
+
+
+class Operator(Protocol):
+    """Carries out what users ask for, as the API would for the same key."""
+
+    def verify_key(self, access_key: str, secret: str) -> bool:
+        """Whether the secret is that of the key. Takes the same time for every wrong secret, and for unknown keys."""
+        ...
+
+    def perform(self, region: str, access_key: str, fields: Mapping[str, str]) -> Json:
+        """Carry out one Query request (`Action` and its parameters)."""
+        ...
+
+    def rehearse(self, region: str, access_key: str, fields: Mapping[str, str]) -> Json:
+        """What the request would do, with nothing done: resources, changes, steps, gaps (least_ms, most_ms, what,
+        source, times), memory (now_bytes, meanwhile_bytes, afterwards_bytes), undo, warnings, begins_at, least_s,
+        most_s. See plan.preview.Preview."""
+        ...
+
+
+class Views(Protocol):
+    """What the pages show."""
+
+    def regions(self) -> Sequence[str]:
+        """Those that may be chosen, the usual one first."""
+        ...
+
+    def node_types(self) -> Sequence[str]: ...
+
+    def status(self) -> Json:
+        """`service`, `groups`, `clusters`: see cachekeep.status.status_of."""
+        ...
+
+    def watched(self, region: str) -> Sequence[Json]:
+        """Targets that are only read: id, url, engine, version, role, used_memory, maxmemory (bytes), keys, clients,
+        trouble (a sentence or None); absent facts None."""
+        ...
+
+    def health(self, region: str, resource: str | None) -> Json:
+        """None: {"resources": {id: level}}. Otherwise {"level", "verdicts": [{"metric", "title", "tier", "level",
+        "value" (text), "node", "sentence", "means", "cause", "next", "evidence": [text]}]}.
+        Levels: safe, warning, risk, unknown."""
+        ...
+
+    def chart(self, region: str, resource: str, metric: str, start: float, end: float) -> Json:
+        """{"metric", "title", "unit", "starts": [seconds], "series": [{"label", "values": [number or None]}],
+        "bands": [{"level", "from", "to"}]}: one series per node, gaps None, an open end of a band None."""
+        ...
+
+    def events(self, region: str, resource: str) -> Sequence[Json]:
+        """Newest first: at (seconds since 1970), message."""
+        ...
+
+    def journal(self, region: str, resource: str) -> Sequence[Json]:
+        """Newest first: at (seconds since 1970), sentence."""
+        ...
+
+    def alarms(self, region: str) -> Sequence[Json]:
+        """name, state (OK, ALARM, INSUFFICIENT_DATA), reason, metric, resource, updated_at."""
+        ...
+
+    def backups(self, region: str) -> Sequence[Json]:
+        """name, resource, at (seconds since 1970), size_bytes, state."""
+        ...
+
+    def cost(self, region: str, resource: str | None) -> Json:
+        """{"rows": [{"resource", "node_type", "count", "hourly", "monthly" (texts, None for not known), "source"}],
+        "total" (text or None), "notes": [sentence]}."""
+        ...

@@ -1,0 +1,139 @@
+"""The page of one group, cluster or watched target, the part of it that renews itself, and its charts' numbers."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from cachekeep.domain.faults import invalid_value
+from cachekeep.web.actions import ACTIONS
+from cachekeep.web.frame import Frame, find_resource
+from cachekeep.web.metrics import CHARTED, NAMES
+from cachekeep.web.overview import LEVELS, main_endpoint
+from cachekeep.web.sessions import Session
+from cachekeep.web.snippets import snippets
+
+# Longest stretch that one chart shows: the retention of coarse points.
+MOST_HOURS = 455 * 24.0
+HOURS = ((1, "1 hour"), (6, "6 hours"), (24, "1 day"), (168, "7 days"), (360, "15 days"))
+_MARK = "0" * 32
+
+
+class ResourcePages:
+    def __init__(self, frame: Frame) -> None:
+        self._frame = frame
+
+    async def show(self, request: Request, session: Session) -> Response:
+        kind, name = request.path_params["kind"], request.path_params["name"]
+        resource = find_resource(self._frame.views, session.region, kind, name)
+        views, region = self._frame.views, session.region
+        cost = await asyncio.to_thread(views.cost, region, name)
+        return self._frame.page(
+            "resource.html",
+            request,
+            session,
+            kind=kind,
+            resource=resource,
+            live=self._live(request, session, kind, resource),
+            actions=[action for action in ACTIONS.values() if kind in action.kinds],
+            endpoints=endpoints_of(kind, resource),
+            snippets=_snippets(resource, kind),
+            tiers=CHARTED,
+            hours=HOURS,
+            journal=() if kind == "watched" else views.journal(region, name),
+            events=() if kind == "watched" else views.events(region, name),
+            alarms=[alarm for alarm in views.alarms(region) if alarm.get("resource") == name],
+            backups=[backup for backup in views.backups(region) if backup.get("resource") == name],
+            cost=cost,
+            notice=session.take_notice(),
+        )
+
+    async def live(self, request: Request, session: Session) -> Response:
+        """Topology and verdicts; nothing (204) while the page has them as they are."""
+        kind, name = request.path_params["kind"], request.path_params["name"]
+        resource = find_resource(self._frame.views, session.region, kind, name)
+        live = self._live(request, session, kind, resource)
+        if f'data-seen="{request.query_params.get("seen", "")}"' in live:
+            return Response(status_code=204)
+        return HTMLResponse(live)
+
+    async def chart(self, request: Request, session: Session) -> Response:
+        """?resource=&metric=&hours=: numbers until now, as JSON."""
+        asked = request.query_params
+        metric, hours = asked.get("metric", ""), _hours(asked.get("hours", "1"))
+        if metric not in NAMES:
+            raise invalid_value(f"{metric[:60]!r} is not a metric that is drawn here.")
+        end = self._frame.now()
+        views = self._frame.views
+        start = end - hours * 3600
+        numbers = await asyncio.to_thread(views.chart, session.region, asked.get("resource", ""), metric, start, end)
+        return JSONResponse(numbers)
+
+    def _live(self, request: Request, session: Session, kind: str, resource: Mapping[str, Any]) -> str:
+        health = self._frame.views.health(session.region, resource["id"])
+        verdicts = sorted(health.get("verdicts", ()), key=lambda v: _rank(v.get("level")))
+        level = health.get("level", "unknown")
+        facts = {
+            "kind": kind,
+            "resource": resource,
+            "worst": level if level in LEVELS else "unknown",
+            "verdicts": verdicts,
+            "nodes": nodes_of(resource),
+        }
+        body = self._frame.render("live.html", request, session, digest=_MARK, **facts)
+        return body.replace(_MARK, hashlib.sha256(body.encode()).hexdigest()[:32])
+
+
+def nodes_of(resource: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Its nodes, replicas with `lag_bytes`: how far behind the primary of their shard they were when last seen."""
+    nodes = resource.get("nodes") or ()
+    primaries = {node.get("shard"): node.get("offset") for node in nodes if node.get("role") == "primary"}
+    shown = []
+    for node in nodes:
+        lag, ahead = None, primaries.get(node.get("shard"))
+        if node.get("role") == "replica" and ahead is not None and node.get("offset") is not None:
+            # The two were not seen at the same instant: a replica can seem ahead.
+            lag = max(0, ahead - node["offset"])
+        shown.append({**node, "lag_bytes": lag})
+    return shown
+
+
+def endpoints_of(kind: str, resource: Mapping[str, Any]) -> list[tuple[str, str]]:
+    if kind == "watched":
+        return [("Watched URL", str(resource["url"]))]
+    named = [
+        ("Configuration endpoint", resource.get("configuration_endpoint")),
+        ("Primary endpoint", resource.get("primary_endpoint")),
+        ("Reader endpoint", resource.get("reader_endpoint")),
+    ]
+    found = [(title, str(endpoint)) for title, endpoint in named if endpoint]
+    main = main_endpoint(resource)
+    return found or ([("Node endpoint", main)] if main else [])
+
+
+def _snippets(resource: Mapping[str, Any], kind: str) -> Mapping[str, str]:
+    endpoint = main_endpoint(resource) if kind != "watched" else None
+    if endpoint is None:
+        return {}
+    clustered = bool(resource.get("shards")) and bool(resource.get("configuration_endpoint"))
+    return snippets(endpoint, clustered=clustered, memcached=resource["engine"] == "memcached")
+
+
+def _rank(level: object) -> int:
+    return LEVELS.index(level) if isinstance(level, str) and level in LEVELS else LEVELS.index("unknown")
+
+
+def _hours(text: str) -> float:
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = math.nan
+    if not 0 < hours <= MOST_HOURS:
+        raise invalid_value(f"hours must be a number above 0 and up to {MOST_HOURS:g}.")
+    return hours

@@ -1,0 +1,152 @@
+// Charts of a cache's metrics with the bands of the verdicts behind them. Numbers come from data-url as JSON.
+"use strict";
+(function () {
+  const RENEW_MS = 60000;
+  const TABLE_ROWS = 60;
+  const LINES = ["--line-1", "--line-2", "--line-3", "--line-4", "--line-5", "--line-6"];
+  const shown = new Map();
+
+  function colour(name) {
+    return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  }
+
+  function figures(value, unit) {
+    if (value === null || value === undefined) return "–";
+    if (unit === "Bytes") {
+      const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+      let at = 0;
+      while (Math.abs(value) >= 1024 && at < units.length - 1) { value /= 1024; at += 1; }
+      return value.toFixed(at ? 1 : 0) + " " + units[at];
+    }
+    return Number(value.toPrecision(5)).toLocaleString("en") + (unit === "Percent" ? " %" : "");
+  }
+
+  // The bands are drawn before the lines, each over the part of the scale that it covers.
+  function drawBands(bands) {
+    return function (plot) {
+      const context = plot.ctx, box = plot.bbox, scale = plot.scales.y;
+      if (scale.min === null || scale.min === undefined) return;
+      context.save();
+      for (const band of bands) {
+        const low = Math.max(band.from === null ? scale.min : band.from, scale.min);
+        const high = Math.min(band.to === null ? scale.max : band.to, scale.max);
+        if (high <= low) continue;
+        const top = plot.valToPos(high, "y", true), bottom = plot.valToPos(low, "y", true);
+        context.fillStyle = colour("--band-" + band.level) || "transparent";
+        context.fillRect(box.left, top, box.width, bottom - top);
+      }
+      context.restore();
+    };
+  }
+
+  function options(figure, numbers) {
+    const grid = { stroke: colour("--rule"), width: 1 };
+    const axis = { stroke: colour("--faint"), grid: grid, ticks: grid };
+    const series = numbers.series.map(function (one, at) {
+      return {
+        label: one.label, width: 1.5, spanGaps: false, points: { show: numbers.starts.length < 2 },
+        stroke: colour(LINES[at % LINES.length]),
+        value: function (_, value) { return figures(value, numbers.unit); },
+      };
+    });
+    return {
+      width: Math.max(240, figure.querySelector("[data-plot]").clientWidth), height: 180,
+      series: [{}].concat(series),
+      axes: [axis, Object.assign({ size: 78, values: function (_, all) {
+        return all.map(function (value) { return figures(value, numbers.unit); });
+      } }, axis)],
+      scales: { y: { range: function (_, low, high) {
+        return [Math.min(0, low || 0), numbers.unit === "Percent" ? 100 : (high || 1) * 1.1];
+      } } },
+      hooks: { drawClear: [drawBands(numbers.bands)] },
+      legend: { show: numbers.series.length < 13 },
+    };
+  }
+
+  function draw(figure, numbers) {
+    const place = figure.querySelector("[data-plot]"), before = shown.get(figure);
+    if (before && before.plot) before.plot.destroy();
+    figure.querySelector("[data-unit]").textContent = numbers.unit === "None" ? "" : numbers.unit;
+    const empty = !numbers.starts.length;
+    figure.querySelector("[data-state]").textContent = empty ? "No datapoints in this time." : "";
+    const data = [numbers.starts].concat(numbers.series.map(function (one) { return one.values; }));
+    const plot = empty ? null : new uPlot(options(figure, numbers), data, place);
+    shown.set(figure, { plot: plot, numbers: numbers });
+    fillTable(figure);
+  }
+
+  function cell(row, tag, text, scope) {
+    const made = document.createElement(tag);
+    made.textContent = text;
+    if (scope) made.scope = scope;
+    row.append(made);
+  }
+
+  // The same numbers for those who do not see the drawing; made only when they are asked for.
+  function fillTable(figure) {
+    const details = figure.querySelector("details"), known = shown.get(figure);
+    if (!details.open || !known) return;
+    const numbers = known.numbers, table = document.createElement("table");
+    const caption = table.createCaption();
+    caption.textContent = figure.dataset.title + ", last " + TABLE_ROWS + " datapoints; " + numbers.bands.map(
+      function (band) {
+        return band.level + " from " + figures(band.from, numbers.unit) + " to " + figures(band.to, numbers.unit);
+      }).join(", ");
+    const head = table.createTHead().insertRow();
+    cell(head, "th", "Time", "col");
+    for (const one of numbers.series) cell(head, "th", one.label, "col");
+    const body = table.createTBody(), first = Math.max(0, numbers.starts.length - TABLE_ROWS);
+    for (let at = numbers.starts.length - 1; at >= first; at -= 1) {
+      const row = body.insertRow();
+      cell(row, "th", new Date(numbers.starts[at] * 1000).toLocaleString(), "row");
+      for (const one of numbers.series) cell(row, "td", figures(one.values[at], numbers.unit));
+    }
+    figure.querySelector("[data-table]").replaceChildren(table);
+  }
+
+  function load(figure) {
+    const hours = document.querySelector("[data-hours]").value;
+    const asked = new URLSearchParams(
+      { resource: figure.dataset.resource, metric: figure.dataset.metric, hours: hours });
+    // Tells the server that nobody asked by hand: an unattended page must not keep its session alive.
+    fetch(figure.dataset.url + "?" + asked, { headers: { "HX-Request": "true" } }).then(function (answer) {
+      if (answer.status === 401) { location.assign(answer.headers.get("HX-Redirect") || "/ui/sign-in"); return null; }
+      if (!answer.ok) throw new Error(String(answer.status));
+      return answer.json();
+    }).then(function (numbers) {
+      if (numbers) draw(figure, numbers);
+    }).catch(function () {
+      figure.querySelector("[data-state]").textContent = "The datapoints cannot be read now; trying again in a minute.";
+    });
+  }
+
+  const figuresOnPage = Array.from(document.querySelectorAll("[data-chart]"));
+  const visible = new Set();
+  // Only what is on the screen is fetched.
+  const watcher = new IntersectionObserver(function (entries) {
+    for (const entry of entries) {
+      if (!entry.isIntersecting) { visible.delete(entry.target); continue; }
+      visible.add(entry.target);
+      if (!shown.has(entry.target)) load(entry.target);
+    }
+  }, { rootMargin: "200px" });
+  for (const figure of figuresOnPage) {
+    watcher.observe(figure);
+    figure.querySelector("details").addEventListener("toggle", function () { fillTable(figure); });
+  }
+
+  function renew() {
+    shown.forEach(function (known, figure) {
+      if (!visible.has(figure)) { if (known.plot) known.plot.destroy(); shown.delete(figure); }
+    });
+    if (!document.hidden) visible.forEach(load);
+  }
+  function redraw() {
+    shown.forEach(function (known, figure) { draw(figure, known.numbers); });
+  }
+  document.querySelector("[data-hours]").addEventListener("change", renew);
+  document.addEventListener("cachekeep:theme", redraw);
+  let resized = 0;
+  addEventListener("resize", function () { clearTimeout(resized); resized = setTimeout(redraw, 150); });
+  setInterval(renew, RENEW_MS);
+})();

@@ -1,0 +1,166 @@
+"""What pages show, and what they never contain: code, or markup that came out of names and texts."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from browser import Browser, Tags, group
+
+from cachekeep.web.guard import POLICY
+from cachekeep.web.metrics import NAMES
+from cachekeep.web.overview import digest_of
+from cachekeep.web.snippets import snippets
+
+PAGES = ("/ui/", "/ui/rows", "/ui/group/orders", "/ui/group/orders/live", "/ui/cluster/sessions", "/ui/cost",
+         "/ui/watched/aws-cache", "/ui/alarms", "/ui/backups", "/ui/action/create",
+         "/ui/action/delete?of=group/orders", "/ui/action/reboot?of=cluster/sessions")  # fmt: skip
+NASTY = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_no_page_has_code_or_styles_within(browser: Browser, path: str) -> None:
+    answer = browser.get(path)
+    assert answer.status == 200
+    page = Tags(answer.text)
+    assert page.code == ""
+    for tag, attributes in page.tags:
+        assert tag != "style"
+        for name, value in attributes.items():
+            assert not name.startswith("on")
+            assert not name.startswith("hx-on")
+            assert name not in ("style", "hx-vars", "hx-vals")
+            assert not (value or "").lower().startswith("javascript:")
+        if tag in ("script", "link"):
+            source = attributes.get("src") or attributes.get("href") or ""
+            assert source.startswith("/ui/static/")
+            assert browser.get(source).status == 200
+
+
+@pytest.mark.parametrize("path", [*PAGES, "/ui", "/ui/nothing", "/ui/sign-in", "/ui/static/page.js", "/ui/static/no"])
+def test_every_answer_tells_the_browser_what_is_allowed(browser: Browser, path: str) -> None:
+    answer = browser.get(path)
+    assert answer.header("content-security-policy") == POLICY
+    assert answer.header("x-content-type-options") == "nosniff"
+    assert answer.header("referrer-policy") == "same-origin"
+    assert answer.header("cache-control") == ("no-cache" if "static" in path else "no-store")
+
+
+def test_a_refused_host_is_told_too(stranger: Browser) -> None:
+    assert stranger.get("/ui/", host="evil").header("content-security-policy") == POLICY
+
+
+def test_htmx_evaluates_nothing(browser: Browser) -> None:
+    found = [
+        attributes for _, attributes in Tags(browser.get("/ui/").text).tags if attributes.get("name") == "htmx-config"
+    ]
+    settings = json.loads(found[0]["content"] or "")
+    assert (settings["allowEval"], settings["includeIndicatorStyles"]) == (False, False)
+
+
+@pytest.mark.parametrize("path", ["/ui/", "/ui/group/nasty", "/ui/alarms"])
+def test_markup_in_texts_is_shown_and_not_obeyed(browser: Browser, path: str) -> None:
+    browser.views.groups = [group("nasty", status=NASTY, primary_endpoint=NASTY + ":1", node_type=NASTY)]
+    browser.views.note = NASTY
+    text = browser.get(path).text
+    assert "&lt;script&gt;alert(1)" in text
+    assert "<script>alert" not in text
+    assert "<img src=x" not in text
+
+
+def test_markup_in_answers_and_filters_is_shown_and_not_obeyed(browser: Browser) -> None:
+    kept = browser.send("/ui/plan/create", id=NASTY, description=NASTY, engine="valkey", replicas="99", shards="1",
+                        node_type="cache.t4g.micro", cluster_mode="disabled")  # fmt: skip
+    assert kept.status == 400
+    for text in (kept.text, browser.get("/ui/?q=%22%3E%3Cscript%3Ealert(1)").text):
+        assert "<script>alert" not in text
+        assert "&lt;script&gt;alert" in text
+
+
+def test_the_overview_shows_groups_clusters_and_targets_with_verdicts_in_words(browser: Browser) -> None:
+    text = browser.get("/ui/").text
+    for fact in ("orders", "sessions", "aws-cache", "no answer for 12 s", "127.64.0.1:6379", "3.0 MiB of 4.0 MiB"):
+        assert fact in text
+    assert '<span class="level warning">warning</span>' in text
+
+
+def test_the_filter_keeps_what_has_all_words(browser: Browser) -> None:
+    text = browser.get("/ui/rows?q=VALKEY+warning").text
+    assert "orders" in text
+    assert "sessions" not in text
+    assert "1 of 3 caches shown" in text
+
+
+@pytest.mark.parametrize("path", ["/ui/rows?q=", "/ui/group/orders/live?"])
+def test_a_fragment_is_sent_again_only_when_it_changed(browser: Browser, path: str) -> None:
+    seen = digest_of(browser.get(path).text)
+    assert len(seen) == 32
+    assert browser.get(f"{path}&seen={seen}").status == 204
+    browser.views.level = "risk"
+    assert browser.get(f"{path}&seen={seen}").status == 200
+
+
+def test_resources_of_other_regions_are_not_shown(browser: Browser) -> None:
+    browser.send("/ui/region", region="eu-west-1")
+    assert "sessions" not in browser.get("/ui/").text
+    assert browser.get("/ui/group/orders").status == 404
+
+
+def test_two_hundred_nodes_stay_a_small_page(browser: Browser) -> None:
+    browser.views.groups = [group(f"g{number}") for number in range(200)]
+    assert len(browser.get("/ui/rows").text) < 300_000
+
+
+def test_a_group_page_has_a_chart_of_each_of_the_sixteen_metrics(browser: Browser) -> None:
+    tags = Tags(browser.get("/ui/group/orders").text).tags
+    assert {attributes["data-metric"] for _, attributes in tags if "data-metric" in attributes} == NAMES
+    assert len(NAMES) == 16
+
+
+def test_a_group_page_shows_roles_lag_verdicts_and_history(browser: Browser) -> None:
+    text = browser.get("/ui/group/orders").text
+    for fact in ("primary", "replica", "1.0 KiB", "Take a larger node type.", "a-002 is promoted.", "nightly",
+                 "not known", "Reader endpoint", "1970-01-01 00:00:00 UTC"):  # fmt: skip
+        assert fact in text
+    assert '<td class="number">7</td>' in text  # the keys: a mapping has a method of that name
+
+
+def test_numbers_of_a_chart_are_asked_for_the_hours_until_now(browser: Browser) -> None:
+    answer = browser.get("/ui/chart?resource=orders&metric=SwapUsage&hours=2")
+    assert json.loads(answer.text)["series"][0]["values"] == [None]
+    assert browser.views.charted == [("us-east-1", "orders", "SwapUsage", 1e6 - 7200, 1e6)]
+
+
+@pytest.mark.parametrize("query", ["metric=Nothing", "metric=SwapUsage&hours=nan", "metric=SwapUsage&hours=-1",
+                                   "metric=SwapUsage&hours=1e9", "metric=SwapUsage&hours=x"])  # fmt: skip
+def test_absurd_charts_are_refused(browser: Browser, query: str) -> None:
+    assert browser.get(f"/ui/chart?resource=orders&{query}").status == 400
+    assert not browser.views.charted
+
+
+@pytest.mark.parametrize("path", ["/ui/group/none", "/ui/cluster/none", "/ui/watched/none", "/ui/odd/orders"])
+def test_what_is_not_there_is_said_to_be_not_there(browser: Browser, path: str) -> None:
+    answer = browser.get(path)
+    assert answer.status == 404
+    assert "That did not work" in answer.text
+
+
+def test_every_input_has_a_label_and_every_page_its_landmarks(browser: Browser) -> None:
+    for path in ("/ui/", "/ui/group/orders", "/ui/action/create", "/ui/action/delete?of=group/orders"):
+        tags = Tags(browser.get(path).text).tags
+        labelled = {attributes.get("for") for tag, attributes in tags if tag == "label"}
+        for tag, attributes in tags:
+            if tag == "select" or (tag == "input" and attributes.get("type") != "hidden"):
+                assert attributes.get("id") in labelled
+        names = [tag for tag, _ in tags]
+        assert (names.count("main"), names.count("h1"), names.count("header")) == (1, 1, 1)
+        ids = [attributes["id"] for _, attributes in tags if "id" in attributes]
+        assert len(ids) == len(set(ids))
+
+
+def test_snippets_name_the_endpoint_in_five_languages() -> None:
+    for texts in (snippets("h:1"), snippets("h:1", clustered=True), snippets("h:1", memcached=True)):
+        assert len(texts) == 5
+        for text in texts.values():
+            assert "h" in text
+            assert "{{" not in text
