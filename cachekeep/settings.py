@@ -9,8 +9,10 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from cachekeep.codec.aws_model import known_regions
+from cachekeep.domain.notifications import Smtp
 
 _ACCOUNT = re.compile(r"[0-9]{12}\Z")
 # The address_range that asks for ports of 127.0.0.1 instead of addresses.
@@ -21,6 +23,10 @@ _BOUNDS = {
     "hang_timeout": (0.5, 3600.0),
     "rollback_hours": (0.0, 168.0),
     "sync_timeout": (5.0, 86400.0),
+    "metrics_fine_days": (1, 3650),
+    "metrics_middle_days": (1, 3650),
+    "metrics_days": (1, 3650),
+    "machine_usd_month": (0.0, 1e7),
 }
 
 
@@ -42,7 +48,11 @@ class Settings:
     Redis is asked for and none is installed. region: the one that `cachekeep env` prints.
     hang_timeout: seconds without an answer after which a living engine counts as hung and is replaced.
     rollback_hours: for how long the former instances of an upgraded group are kept, so that it can be taken back.
-    sync_timeout: seconds that a coming instance may take to be in sync before its change is abandoned."""
+    sync_timeout: seconds that a coming instance may take to be in sync before its change is abandoned.
+    metrics_fine_days, metrics_middle_days, metrics_days: for how long points of 1, 5 and 60 minutes are kept.
+    smtp_url: the mail server for notices, smtp://user:password@host:port (smtps://: TLS from the first byte;
+    ?starttls=no: without TLS; ?ca_file=PATH). smtp_sender: whom they come from.
+    machine_usd_month: what this machine costs a month, for comparing with AWS; 0 for not said."""
 
     state_dir: Path = field(default_factory=_default_state_dir)
     port: int = 8600
@@ -56,6 +66,12 @@ class Settings:
     hang_timeout: float = 5.0
     rollback_hours: float = 1.0
     sync_timeout: float = 600.0
+    metrics_fine_days: int = 15
+    metrics_middle_days: int = 63
+    metrics_days: int = 455
+    smtp_url: str = field(default="", repr=False)
+    smtp_sender: str = "cachekeep@localhost"
+    machine_usd_month: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.port < 65536:
@@ -78,6 +94,15 @@ class Settings:
             raise SettingsError(
                 f"address_range must be a loopback network with at least 16 addresses, not {self.address_range}"
             )
+
+        if not self.metrics_fine_days <= self.metrics_middle_days <= self.metrics_days:
+            raise SettingsError("metrics_fine_days, metrics_middle_days and metrics_days must not fall in this order")
+        smtp_of(self.smtp_url, self.smtp_sender)
+
+    @property
+    def smtp(self) -> Smtp | None:
+        """The mail server, None where none is set."""
+        return smtp_of(self.smtp_url, self.smtp_sender)
 
     @property
     def uses_ports(self) -> bool:
@@ -107,7 +132,14 @@ SERVICE_SETTINGS = (
     "hang_timeout",
     "rollback_hours",
     "sync_timeout",
+    "metrics_fine_days",
+    "metrics_middle_days",
+    "metrics_days",
+    "smtp_sender",
+    "machine_usd_month",
 )
+# Those that nobody is told.
+SECRET_SETTINGS = frozenset({"access_keys", "smtp_url"})
 # Where each setting comes from besides the file; AWS_REGION is what AWS clients use already.
 ENVIRONMENT = {f.name: f"CACHEKEEP_{f.name.upper()}" for f in fields(Settings)}
 
@@ -146,9 +178,9 @@ def _typed(name: str, value: object) -> object:
         match name:
             case "state_dir":
                 return Path(str(value)).expanduser().absolute()
-            case "port":
+            case "port" | "metrics_fine_days" | "metrics_middle_days" | "metrics_days":
                 return _number(value, int)
-            case "overcommit" | "hang_timeout" | "rollback_hours" | "sync_timeout":
+            case "overcommit" | "hang_timeout" | "rollback_hours" | "sync_timeout" | "machine_usd_month":
                 return _number(value, float)
             case "redis_stand_in":
                 return _boolean(value)
@@ -158,6 +190,33 @@ def _typed(name: str, value: object) -> object:
                 return str(value)
     except ValueError as error:
         raise SettingsError(f"{name}: {error}") from None
+
+
+def smtp_of(url: str, sender: str) -> Smtp | None:
+    """None for "". Raises SettingsError, whose text never has the password."""
+    if not url:
+        return None
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise SettingsError("smtp_url: the address or the port in it cannot be read") from None
+    asked = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if parts.scheme not in ("smtp", "smtps") or not parts.hostname or set(asked) - {"starttls", "ca_file"}:
+        raise SettingsError("smtp_url must be smtp(s)://host:port, with ?starttls=no or ?ca_file=PATH where needed")
+    if asked.get("starttls", "yes") not in ("yes", "no"):
+        raise SettingsError("smtp_url: starttls must be yes or no")
+    tls = parts.scheme == "smtps"
+    return Smtp(
+        parts.hostname,
+        port or (465 if tls else 587),
+        sender,
+        unquote(parts.username or ""),
+        unquote(parts.password or ""),
+        tls,
+        not tls and asked.get("starttls", "yes") == "yes",
+        asked.get("ca_file", ""),
+    )
 
 
 def _number(value: object, kind: type[int] | type[float]) -> float:

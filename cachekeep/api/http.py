@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
 
+from cachekeep.api.cloudwatch.front import SERVICE as MONITORING
+from cachekeep.api.cloudwatch.front import CloudWatch, CloudWatchAnswer
 from cachekeep.api.dispatch import OWN_SERVICE, Answer, Dispatcher, new_request_id
 from cachekeep.api.pages import Page, PageCall, journal_page, json_body
 from cachekeep.codec.query import MAX_BODY_BYTES
@@ -28,11 +30,21 @@ MAX_DRAIN_BYTES = 32 << 20
 DRAIN_DEADLINE_S = 5.0
 
 
-def build(dispatcher: Dispatcher, version: str, pages: Mapping[str, Page], writable: Collection[str] = ()) -> Starlette:
+def build(
+    dispatcher: Dispatcher,
+    version: str,
+    pages: Mapping[str, Page],
+    writable: Collection[str] = (),
+    cloudwatch: CloudWatch | None = None,
+    more: Sequence[BaseRoute] = (),
+) -> Starlette:
     """The ASGI application. pages: by the name that stands behind `/_cachekeep/`; the journal is there anyway.
-    writable: the names of those that take a POST too."""
+    writable: the names of those that take a POST too. more: routes beside these; a browser that asks for `/` is sent
+    to `/ui`, which is one of them."""
 
     async def api(request: Request) -> Response:
+        if more and _is_browser(request):
+            return RedirectResponse("/ui", 303)
         try:
             async with asyncio.timeout(BODY_DEADLINE_S):
                 body = await _body(request)
@@ -43,7 +55,10 @@ def build(dispatcher: Dispatcher, version: str, pages: Mapping[str, Page], writa
         if body is None:
             await _drain(request)
             return _hang_up(Fault("RequestEntityTooLarge", f"A request can have at most {MAX_BODY_BYTES} bytes.", 413))
-        return _response(dispatcher.answer(_http_request(request, body)))
+        asked = _http_request(request, body)
+        if cloudwatch is not None and (cloudwatch.speaks(asked) or _is_for_monitoring(asked)):
+            return _cloudwatch_response(await _ask_cloudwatch(dispatcher, cloudwatch, asked))
+        return _response(dispatcher.answer(asked))
 
     async def healthz(_: Request) -> Response:
         return JSONResponse({"service": "cachekeep", "version": version})
@@ -64,13 +79,46 @@ def build(dispatcher: Dispatcher, version: str, pages: Mapping[str, Page], writa
     return Starlette(
         routes=[
             Route("/", api, methods=["GET", "POST"]),
+            *([Route("/service/{service}/operation/{operation}", api, methods=["POST"])] if cloudwatch else []),
             Route("/healthz", healthz, methods=["GET"]),
             *(
                 Route(f"/_cachekeep/{name}", page(handler), methods=["GET", "POST"] if name in writable else ["GET"])
                 for name, handler in {"journal": journal_page(dispatcher), **pages}.items()
             ),
+            *more,
         ]
     )
+
+
+async def _ask_cloudwatch(dispatcher: Dispatcher, cloudwatch: CloudWatch, request: HttpRequest) -> CloudWatchAnswer:
+    """Those that only read series are answered in a thread, so that a long one holds nobody up."""
+    request_id = new_request_id()
+    try:
+        caller = dispatcher.authenticate(request)
+        if caller.service != MONITORING:
+            raise Fault("SignatureDoesNotMatch", f"Credential should be scoped to correct service: '{MONITORING}'.")
+    except Fault as fault:
+        return cloudwatch.refuse(request, fault, request_id)
+    if cloudwatch.may_run_in_thread(request):
+        return await asyncio.to_thread(cloudwatch.answer, request, caller, request_id)
+    return cloudwatch.answer(request, caller, request_id)
+
+
+def _is_for_monitoring(request: HttpRequest) -> bool:
+    """By the scope that it is signed for: forms are what ElastiCache is asked with, too."""
+    scope = f"/{MONITORING}/aws4_request"
+    signed = any(name == "authorization" and scope in value for name, value in request.headers)
+    return signed or scope.replace("/", "%2F") in request.query
+
+
+def _is_browser(request: Request) -> bool:
+    """Someone who looks at the address: nothing is asked for, nothing is signed."""
+    plain = request.method == "GET" and not request.url.query and "authorization" not in request.headers
+    return plain and "text/html" in request.headers.get("accept", "")
+
+
+def _cloudwatch_response(answer: CloudWatchAnswer) -> Response:
+    return Response(answer.body, answer.status, dict(answer.headers), media_type=answer.content_type)
 
 
 async def _page(dispatcher: Dispatcher, request: HttpRequest, query: Mapping[str, str], handler: Page) -> Response:

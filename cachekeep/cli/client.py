@@ -49,20 +49,28 @@ class Client:
         asked = urlencode({"name": name, "region": self.region, "since": repr(since), "limit": str(limit)})
         return self._page(f"/_cachekeep/journal?{asked}", f"tell the journal of {name}")
 
-    def topics(self) -> dict[str, Any]:
-        """The region's topics (see cachekeep.api.topics). Raises Refused."""
-        return self._page("/_cachekeep/topics", "list the topics")
+    def page(self, name: str, what: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """A page of our own (see cachekeep.app.surface). what: what it is asked for, for the message when it refuses.
+        Raises Refused."""
+        return self._page(f"/_cachekeep/{name}" + (f"?{urlencode(query)}" if query else ""), what)
 
-    def change_topics(self, wish: Mapping[str, str]) -> dict[str, Any]:
-        """What api.topics answers to `action` and its fields. Raises Refused with the service's own words."""
-        body = json.dumps(wish).encode()
+    def change(self, name: str, body: Mapping[str, Any], what: str) -> dict[str, Any]:
+        """What a page of our own answers to a POST. Raises Refused with the service's own words."""
         headers = {"Content-Type": "application/json"}
-        status, answer = self._signed("POST", "/_cachekeep/topics", body, OWN_SERVICE, headers)
+        status, answer = self._signed("POST", f"/_cachekeep/{name}", json.dumps(body).encode(), OWN_SERVICE, headers)
         page = _json(answer)
         if status == 200 and page is not None:
             return page
         told = f"{page.get('code')}: {page.get('message')}" if page is not None else f"HTTP {status}"
-        raise Refused(f"the service refused to {wish['action']} topic {wish['name'][:100]}: {told}", 1)
+        raise Refused(f"the service refused to {what}: {told}", 1)
+
+    def topics(self) -> dict[str, Any]:
+        """The region's topics (see cachekeep.api.topics). Raises Refused."""
+        return self.page("topics", "list the topics")
+
+    def change_topics(self, wish: Mapping[str, str]) -> dict[str, Any]:
+        """What api.topics answers to `action` and its fields. Raises Refused with the service's own words."""
+        return self.change("topics", wish, f"{wish['action']} topic {wish['name'][:100]}")
 
     def create(self, **parameters: str) -> None:
         """CreateReplicationGroup. Raises Refused with the service's own words."""

@@ -22,7 +22,7 @@ import psutil
 
 from cachekeep.cli.client import answers
 from cachekeep.cli.refusal import Refused
-from cachekeep.settings import ENVIRONMENT, SERVICE_SETTINGS, Settings
+from cachekeep.settings import ENVIRONMENT, SECRET_SETTINGS, SERVICE_SETTINGS, Settings
 
 SERVICE_FILE = "service.json"
 LOCK_FILE = "service.lock"
@@ -176,7 +176,7 @@ def _environment(settings: Settings) -> dict[str, str]:
     """Ours, and every setting of this command but the secrets: those the child finds where we found them."""
     environment = dict(os.environ)
     for name, variable in ENVIRONMENT.items():
-        if name != "access_keys":
+        if name not in SECRET_SETTINGS:
             environment[variable] = str(getattr(settings, name))
     if environment.get("CACHEKEEP_CONFIG"):
         environment["CACHEKEEP_CONFIG"] = str(Path(environment["CACHEKEEP_CONFIG"]).absolute())

@@ -14,9 +14,7 @@ import msgspec
 from cachekeep.data.load import DataError
 from cachekeep.domain.metrics import Metric, MetricKind
 
-_UNITS = frozenset(
-    ("Percent", "Bytes", "Count", "Seconds", "Milliseconds", "Microseconds", "Count/Second", "None")
-)
+_UNITS = frozenset(("Percent", "Bytes", "Count", "Seconds", "Milliseconds", "Microseconds", "Count/Second", "None"))
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cachekeep.domain.cache_cluster import CacheCluster, Status
 from cachekeep.domain.metrics import Place, Subject
 from cachekeep.domain.nodes import NOTHING_SEEN, Address, NodeKey, ObservedNode
-from cachekeep.domain.ports import Store
+from cachekeep.domain.ports import Resource, Store
 from cachekeep.domain.replication_group import ReplicationGroup
 
 _NOT_YET = frozenset({Status.CREATING, Status.CREATE_FAILED, Status.DELETING})
@@ -29,16 +29,32 @@ class Measured:
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
-def own_nodes(store: Store, seen: Mapping[NodeKey, ObservedNode]) -> list[Measured]:
-    """The nodes of every cluster that serves. seen: the last looks of control, for processes and endpoints."""
+class Census:
+    """Reads the store again only when something changed in it. seen: the last looks of control."""
+
+    def __init__(self, store: Store, seen: Callable[[], Mapping[NodeKey, ObservedNode]]) -> None:
+        self._store, self._seen = store, seen
+        self._clusters: list[tuple[CacheCluster, ReplicationGroup | None]] | None = None
+        store.subscribe(self._note)
+
+    def nodes(self) -> list[Measured]:
+        if self._clusters is None:
+            self._clusters = _serving(self._store)
+        seen = self._seen()
+        return [node for cluster, group in self._clusters for node in _nodes(cluster, group, seen)]
+
+    def _note(self, touched: Sequence[Resource]) -> None:
+        if any(isinstance(resource, (ReplicationGroup, CacheCluster)) for resource in touched):
+            self._clusters = None
+
+
+def _serving(store: Store) -> list[tuple[CacheCluster, ReplicationGroup | None]]:
     groups = {(group.region, group.id): group for group in store.all(ReplicationGroup)}
-    found = []
-    for cluster in store.all(CacheCluster):
-        if cluster.status in _NOT_YET:
-            continue
-        group = groups.get((cluster.region, cluster.replication_group_id or ""))
-        found += _nodes(cluster, group, seen)
-    return found
+    return [
+        (cluster, groups.get((cluster.region, cluster.replication_group_id or "")))
+        for cluster in store.all(CacheCluster)
+        if cluster.status not in _NOT_YET
+    ]
 
 
 def _nodes(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from cachekeep.api.cloudwatch.call import CloudWatchCall, Result, bad_token, validation_error
-from cachekeep.api.cloudwatch.history import configured, moved
+from cachekeep.api.cloudwatch.history import configured
 from cachekeep.api.cloudwatch.put_alarm import MAX_TAGS, tags_of
 from cachekeep.api.cloudwatch.select import STATISTICS
 from cachekeep.api.cloudwatch.statistics import dimensions_of
@@ -143,23 +143,7 @@ def set_alarm_state(call: CloudWatchCall) -> Result:
             json.loads(data)
         except (ValueError, RecursionError):
             raise Fault("InvalidFormat", "StateReasonData is not valid JSON.") from None
-    now = call.services.now()
-    with call.services.store.transaction() as work:
-        old = work.get(Alarm, call.region, name)
-        if old is None:
-            raise Fault("ResourceNotFound", f"Alarm {name[:255]!r} does not exist.", 404)
-        changed = state is not old.state
-        new = replace(
-            old,
-            state=state,
-            state_reason=reason,
-            state_reason_data=data,
-            state_updated_at=now,
-            state_transitioned_at=now if changed else old.state_transitioned_at,
-        )
-        work.replace(old, new)
-        if changed:
-            work.add_history(moved(old, state, reason, now))
+    call.services.set_state(call.region, name, state, reason, data)
     return {}
 
 

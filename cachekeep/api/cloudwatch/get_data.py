@@ -48,7 +48,7 @@ def get_metric_data(call: CloudWatchCall) -> Result:
     place = _read_token(call.text("NextToken"), mark)
     try:
         check_queries(queries)
-        pages = _Pages(_Answering(call, queries, start, end), place, most)
+        pages = _Pages(Answering(call, queries, start, end), place, most)
         results = pages.fill(call.params.get("ScanBy") != "TimestampAscending")
     except MathError as error:
         raise validation_error(f"{error}.") from None
@@ -93,7 +93,7 @@ def _query(given: Mapping[str, Any]) -> MetricQuery:
     )
 
 
-class _Answering:
+class Answering:
     """Fetches for one request, and counts what it fetches."""
 
     def __init__(self, call: CloudWatchCall, queries: tuple[MetricQuery, ...], start: float, end: float) -> None:
@@ -194,7 +194,7 @@ def _matches(search: Search, namespace: str, name: str, dimensions: Dimensions) 
 class _Pages:
     """Fills one page. A place is (query, series within the query, points of it that earlier pages have shown)."""
 
-    def __init__(self, answering: _Answering, place: tuple[int, int, int], most: int) -> None:
+    def __init__(self, answering: Answering, place: tuple[int, int, int], most: int) -> None:
         self._answering = answering
         self._place = place
         self._left = most

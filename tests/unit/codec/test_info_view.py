@@ -1,3 +1,7 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -5,15 +9,42 @@ from hypothesis import strategies as st
 from cachekeep.codec.info import parse_info
 from cachekeep.codec.info_view import InfoView
 
+NAMES = st.text(st.sampled_from("ab#_é|"), max_size=4)
+VALUES = st.text(st.sampled_from("ab:#1 é"), max_size=60)
+LINES = st.dictionaries(NAMES, VALUES, max_size=8).map(lambda found: [f"{n}:{v}" for n, v in found.items()])
+NO_FIELDS = st.lists(st.sampled_from(["", "# Server", "ab"]), max_size=3)
+ANSWERS = st.tuples(LINES, NO_FIELDS).flatmap(lambda both: st.permutations([*both[0], *both[1]]))
 
-@given(st.text(st.sampled_from("ab:#\r\n é"), max_size=80))
-def test_view_is_the_mapping_that_parse_info_gives(text: str) -> None:
-    view = InfoView(text.encode())
-    assert view.get("a") == parse_info(text).get("a")
-    assert dict(view) == parse_info(text)
-    assert len(view) == len(parse_info(text))
+
+@given(st.lists(ANSWERS, min_size=1, max_size=5), st.sampled_from(["\r\n", ""]))
+def test_view_is_the_mapping_that_parse_info_gives_whatever_answers_came_before(
+    answers: Sequence[Sequence[str]], end: str
+) -> None:
+    positions: dict[str, int] = {}
+    names = {name for lines in answers for name in parse_info("\r\n".join(lines))} | {"ab:", "b"}
+    for lines in answers:
+        text = "\r\n".join(lines) + end
+        view, whole = InfoView(text.encode(), positions), parse_info(text)
+        assert {name: view.get(name) for name in names} == {name: whole.get(name) for name in names}
+        assert dict(view) == whole
+        assert len(view) == len(whole)
+        assert dict(view.starting("a")) == {name: value for name, value in whole.items() if name.startswith("a")}
 
 
 def test_absent_name_is_a_key_error() -> None:
     with pytest.raises(KeyError):
         InfoView(b"a:1\r\n")["b"]
+
+
+def test_a_field_that_moved_far_is_found_and_remembered() -> None:
+    positions: dict[str, int] = {}
+    assert InfoView(b"a:1\r\nb:2\r\n", positions)["b"] == "2"
+    far = InfoView(b"a:" + b"1" * 5000 + b"\r\nb:3\r\n", positions)
+    assert (far["b"], positions["b"]) == ("3", 5004)
+    assert InfoView(b"b:4\r\n", positions)["b"] == "4"
+
+
+def test_bytes_that_are_no_text_become_the_replacement_character() -> None:
+    view = InfoView(b"config_file:/\xff\r\n\xff:1\r\n")
+    assert view["config_file"] == "/\ufffd"
+    assert view["\ufffd"] == "1"

@@ -1,4 +1,4 @@
-"""The composition root: settings -> adapters -> services -> tasks. Only the CLI imports it."""
+"""Settings -> adapters -> services -> tasks: the service from its start to its end."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ import uvloop
 from starlette.applications import Starlette
 
 from cachekeep import __version__, credentials
-from cachekeep.api import http
 from cachekeep.api.context import Services
 from cachekeep.api.dispatch import Dispatcher
 from cachekeep.api.rehearsal import Outlook
+from cachekeep.app.lasting import lasting
+from cachekeep.app.monitoring import Metering, build_metering
+from cachekeep.app.surface import build_surface
 from cachekeep.control.loop import Control, World
 from cachekeep.data import load as data
 from cachekeep.domain.nodes import NodeKey, ObservedNode
@@ -42,7 +44,6 @@ from cachekeep.plan.decision import Limits
 from cachekeep.plan.placement import Machine
 from cachekeep.plan.specs import Abilities, Catalog
 from cachekeep.settings import SERVICE_SETTINGS, Settings
-from cachekeep.status import status_of
 from cachekeep.store.sqlite import SqliteStore
 
 log = structlog.get_logger()
@@ -158,14 +159,13 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     world = World(store, adapters.host, adapters.admin, adapters.catalogue, services.clock)
     control = Control(world, services.catalog, abilities, limits, seen)
     keys = {**settings.access_keys, own_key.id: own_key.secret}
-    application = http.build(
-        Dispatcher(services, keys.get, Outlook(abilities, limits)),
-        __version__,
-        {"status": lambda _: status_of(store, seen, settings.url)},
-    )
+    dispatcher = Dispatcher(services, keys.get, Outlook(abilities, limits))
+    metering = build_metering(settings, services)
+    application = build_surface(settings, services, dispatcher, metering, keys)
     try:
-        await _run(settings, listener, control, application)
+        await _run(settings, listener, control, metering, application)
     finally:
+        await metering.close()
         adapters.host.close()
         await adapters.admin.close()
         store.close()
@@ -190,7 +190,9 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-async def _run(settings: Settings, listener: socket.socket, control: Control, application: Starlette) -> None:
+async def _run(
+    settings: Settings, listener: socket.socket, control: Control, metering: Metering, application: Starlette
+) -> None:
     server = _Server(
         uvicorn.Config(
             application,
@@ -204,6 +206,7 @@ async def _run(settings: Settings, listener: socket.socket, control: Control, ap
     )
     caring = asyncio.create_task(control.run(), name="control")
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+    watching = [asyncio.create_task(lasting(name, run), name=name) for name, run in metering.tasks().items()]
     try:
         _announce(settings)
     except OSError as error:
@@ -215,8 +218,9 @@ async def _run(settings: Settings, listener: socket.socket, control: Control, ap
         await serving
     finally:
         (settings.state_dir / SERVICE_FILE).unlink(missing_ok=True)
-        caring.cancel()
-        results = await asyncio.gather(caring, return_exceptions=True)
+        for task in (caring, *watching):
+            task.cancel()
+        results = await asyncio.gather(caring, *watching, return_exceptions=True)
     for result in results:
         if isinstance(result, Exception):
             raise result

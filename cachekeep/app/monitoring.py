@@ -1,0 +1,93 @@
+"""Monitoring put together: meters, series, alarms and notices, and the tasks that they run as."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+
+import psutil
+
+from cachekeep.api.cloudwatch.call import CloudWatchServices
+from cachekeep.api.cloudwatch.front import CloudWatch
+from cachekeep.api.cloudwatch.values import SeriesValues
+from cachekeep.api.context import Services
+from cachekeep.data.metrics import command_families, metrics
+from cachekeep.domain.metric_ports import Monitoring
+from cachekeep.engine.examiner import EngineExaminer
+from cachekeep.engine.meter import EngineMeter
+from cachekeep.host.meter import MachineMeter
+from cachekeep.monitor.alarms import AlarmKeeper
+from cachekeep.monitor.census import Census
+from cachekeep.monitor.collect import Collector, Instruments
+from cachekeep.monitor.notify import EventTeller, Notifier
+from cachekeep.notify.deliver import Deliveries
+from cachekeep.settings import Settings
+from cachekeep.store.series import Retention, SeriesFile
+
+METRICS_FILE = "metrics.sqlite"
+
+
+@dataclass(frozen=True)
+class Metering:
+    """monitoring: what surfaces read. notifier: publishes and tries topics out."""
+
+    monitoring: Monitoring
+    cloudwatch: CloudWatch
+    notifier: Notifier
+    collector: Collector
+    keeper: AlarmKeeper
+    teller: EventTeller
+    series: SeriesFile
+    meter: EngineMeter
+    host: MachineMeter
+    deliveries: Deliveries
+
+    def tasks(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
+        return {
+            "collecting": self.collector.run,
+            "alarms": self.keeper.run,
+            "notices": self.notifier.run,
+            "event-notices": self.teller.run,
+        }
+
+    async def close(self) -> None:
+        """When the tasks have ended."""
+        await self.meter.close()
+        self.host.close()
+        self.deliveries.close()
+        self.series.close()
+
+
+def build_metering(settings: Settings, services: Services) -> Metering:
+    """services: of the API; their `seen` tells processes and endpoints. Raises WorldError for a metrics file of a newer
+    Cachekeep."""
+    store, clock = services.store, services.clock
+    retention = Retention(settings.metrics_fine_days, settings.metrics_middle_days, settings.metrics_days)
+    series = SeriesFile(settings.state_dir / METRICS_FILE, retention, clock.now)
+    meter, host = EngineMeter(), MachineMeter()
+    census = Census(store, services.seen)
+    instruments = Instruments(meter, host, series, metrics(), command_families(), clock.now)
+    collector = Collector(instruments, census.nodes)
+    deliveries = Deliveries(settings.smtp, clock.now)
+    notifier = Notifier(store, deliveries, clock, settings.account_id)
+    asked = CloudWatchServices(series, metrics(), store, clock.now, settings.account_id)
+    keeper = AlarmKeeper(store, SeriesValues(asked), notifier, clock, settings.account_id)
+    return Metering(
+        Monitoring(
+            series,
+            collector,
+            EngineExaminer(),
+            clock.now,
+            psutil.virtual_memory().total,
+            lambda: series.trouble,
+        ),
+        CloudWatch(replace(asked, set_state=keeper.set_state)),
+        notifier,
+        collector,
+        keeper,
+        EventTeller(store, notifier, clock),
+        series,
+        meter,
+        host,
+        deliveries,
+    )

@@ -1,0 +1,1 @@
+"""What surfaces tell of metrics: health, cost, right-sizing, Prometheus. Reads monitoring, changes nothing."""
