@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -28,16 +28,19 @@ _TIMEOUT_S = 30.0
 def signed(it: Installation, action: str, **params: str | int) -> bytes:
     """A whole POST request as bytes, signed for the next minutes."""
     body = urlencode({"Action": action, "Version": "2015-02-02", **params}).encode()
-    return _signed(it, "POST", "/", body, "elasticache")
+    return signed_request(it, "POST", "/", body, "elasticache", {"Content-Type": _FORM})
 
 
 def signed_status(it: Installation) -> bytes:
     """A request for the status page."""
-    return _signed(it, "GET", "/_cachekeep/status", b"", "cachekeep")
+    return signed_request(it, "GET", "/_cachekeep/status", b"", "cachekeep", {})
 
 
-def _signed(it: Installation, method: str, path: str, body: bytes, service: str) -> bytes:
-    request = AWSRequest(method, f"{it.url}{path}", {"Content-Type": _FORM} if body else {}, body)
+def signed_request(
+    it: Installation, method: str, path: str, body: bytes, service: str, given: Mapping[str, str]
+) -> bytes:
+    """A whole request as bytes. given: headers beside those that signing and HTTP add."""
+    request = AWSRequest(method, f"{it.url}{path}", dict(given), body)
     SigV4Auth(Credentials(it.key.id, it.key.secret), service, REGION).add_auth(request)
     headers = {"Host": f"127.0.0.1:{it.port}", "Content-Length": str(len(body)), **dict(request.headers.items())}
     lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]

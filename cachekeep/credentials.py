@@ -1,4 +1,5 @@
-"""The access key that the first start generates, kept in AWS's own file format, readable by the owner only."""
+"""What the first start generates, readable by the owner only: the access key, in AWS's own file format, and the token
+that scrapers of `/metrics` send."""
 
 from __future__ import annotations
 
@@ -11,8 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 FILE_NAME = "credentials"
+TOKEN_FILE = "metrics-token"  # noqa: S105 - a name, not a token
 _ID_ALPHABET = string.ascii_uppercase + "234567"
 _SECRET_ALPHABET = string.ascii_letters + string.digits + "+/"
+# Characters; a token of a user's own may not be one that can be tried out.
+_LEAST_TOKEN = 32
 
 
 class CredentialsError(Exception):
@@ -35,14 +39,7 @@ def load_or_create(state_dir: Path) -> AccessKey:
         "".join(secrets.choice(_SECRET_ALPHABET) for _ in range(40)),
     )
     text = f"[default]\naws_access_key_id = {key.id}\naws_secret_access_key = {key.secret}\n"
-    partial = path.with_suffix(".partial")
-    partial.unlink(missing_ok=True)
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(path)
+    _write(path, text)
     return key
 
 
@@ -63,3 +60,40 @@ def load(state_dir: Path) -> AccessKey:
     if mode & 0o077:
         raise CredentialsError(f"{path} is readable by others (mode {mode:04o}): run chmod 600 {path}")
     return key
+
+
+def load_or_create_token(state_dir: Path) -> str:
+    """The installation's scrape token; made as the key is. Raises CredentialsError."""
+    path = state_dir / TOKEN_FILE
+    if not path.exists():
+        _write(path, secrets.token_urlsafe(32) + "\n")
+    return load_token(state_dir)
+
+
+def load_token(state_dir: Path) -> str:
+    """Raises CredentialsError when the file is missing, broken, or readable by others."""
+    path = state_dir / TOKEN_FILE
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        token = path.read_text("ascii").strip()
+    except FileNotFoundError:
+        raise CredentialsError(f"{path} is missing: the service has not been started with this state dir") from None
+    except (OSError, UnicodeDecodeError):
+        raise CredentialsError(f"{path} holds no token; delete it to have a new one made") from None
+    if len(token) < _LEAST_TOKEN or not token.isprintable() or " " in token:
+        raise CredentialsError(f"{path} holds no usable token; delete it to have a new one made")
+    if mode & 0o077:
+        raise CredentialsError(f"{path} is readable by others (mode {mode:04o}): run chmod 600 {path}")
+    return token
+
+
+def _write(path: Path, text: str) -> None:
+    """0600 and whole, or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.unlink(missing_ok=True)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(path)

@@ -1,4 +1,4 @@
-"""Draws the pages of docs/ that are made from the code, so that they cannot lie: map.md and api-coverage.md.
+"""Draws the pages of docs/ that are made from the code, so that they cannot lie: map.md, api-coverage.md, metrics.md.
 
 Run it after a change (`python scripts/make_docs.py`); tests/unit/test_docs.py fails while a page is out of date.
 """
@@ -10,8 +10,13 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+from cachekeep.api.cloudwatch.operations import OPERATIONS as CLOUDWATCH_OPERATIONS
 from cachekeep.api.operations import OPERATIONS, REFUSED_PROOF, STS_OPERATIONS, Truth
 from cachekeep.codec.aws_model import load_service
+from cachekeep.data.metrics import command_families, metrics, not_measured
+from cachekeep.data.thresholds import thresholds
+from cachekeep.domain.metrics import AWS_NAMESPACE, Metric
+from cachekeep.domain.verdicts import Threshold
 from cachekeep.plan.parameters import RECORDED_ONLY, why_recorded_only
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,6 +38,9 @@ def coverage() -> str:
     for name, entry in STS_OPERATIONS.items():
         proof = entry.proof.removeprefix("tests/")
         rows.append(f"| STS {name} | {entry.truth.value} | {entry.note} | `{proof}` |")
+    for name, metered in sorted(CLOUDWATCH_OPERATIONS.items()):
+        proof = metered.proof.removeprefix("tests/")
+        rows.append(f"| CloudWatch {name} | {Truth.REAL.value} | {metered.note} | `{proof}` |")
     summary = ", ".join(f"{counts[t.value]} {t.value}" for t in Truth)
     parameters = [f"| `{name}` | {why_recorded_only(name)} |" for name in sorted(RECORDED_ONLY)]
     return "\n".join(
@@ -117,7 +125,88 @@ def rooms() -> str:
     return "\n".join([*lines, ""])
 
 
-PAGES = {"docs/map.md": rooms, "docs/api-coverage.md": coverage}
+def measured() -> str:
+    """Every metric with its definition, every threshold with where it comes from."""
+    found = list(metrics().values())
+    families = [f"| {name} | {', '.join(sorted(words))} |" for name, words in command_families().items()]
+    return "\n".join(
+        [
+            "# Metrics",
+            "",
+            "*Made by `scripts/make_docs.py` from `cachekeep/data/metrics.json` and `thresholds.json`; do not edit.*",
+            "",
+            "Dimensions are AWS's: `CacheClusterId` and `CacheNodeId` for a node, `CacheClusterId` alone for all nodes",
+            "of a cluster, `ReplicationGroupId` for a group as a whole. A *gauge* is read every second; a *counter* is",
+            "the increase within the minute, one sample; a *ratio* is of two counters of the minute. A metric marked",
+            "*here* needs this machine: it is not known of a watched endpoint. Where nothing was measured there is no",
+            "point, never a zero.",
+            "",
+            "## Under AWS's names (`AWS/ElastiCache`)",
+            "",
+            *_metric_table([m for m in found if m.namespace == AWS_NAMESPACE]),
+            "",
+            "## Beside them (`Cachekeep`)",
+            "",
+            *_metric_table([m for m in found if m.namespace != AWS_NAMESPACE]),
+            "",
+            "## What AWS has and Cachekeep has not",
+            "",
+            *(f"- {name}: {why}." for name, why in not_measured().items()),
+            "",
+            "## Families of commands",
+            "",
+            "| family | commands |",
+            "|---|---|",
+            *families,
+            "",
+            "## Verdicts",
+            "",
+            "`cachekeep health` judges these. *ours*: what no source states and Cachekeep chose.",
+            "",
+            "| metric | tier | warning | risk | besides | reading | ours |",
+            "|---|---|---|---|---|---|---|",
+            *(_threshold_row(threshold) for threshold in thresholds()),
+            "",
+        ]
+    )
+
+
+def _metric_table(found: list[Metric]) -> list[str]:
+    rows = []
+    for m in found:
+        kind = m.kind.value + (", *here*" if m.local_only else "")
+        engines = ", ".join(_ENGINES[engine] for engine in m.engines)
+        field = m.field or m.memcached_field
+        how = m.reading or (f"`{field}`" if field else "")
+        rows.append(f"| {m.name} | {m.unit} | {kind} | {engines} | {m.about} | {how} |")
+    return ["| metric | unit | kind | engines | what it is | how it is read here |", "|---|---|---|---|---|---|", *rows]
+
+
+_ENGINES = {"resp": "Valkey, Redis", "memcached": "Memcached"}
+
+
+def _threshold_row(threshold: Threshold) -> str:
+    besides = [
+        f"warning also {threshold.lower}" if threshold.lower else "",
+        f"share of the baseline bandwidth: {threshold.share_warning}, {threshold.share_risk} %"
+        if threshold.share_risk
+        else "",
+        "steady growth" if threshold.growth else "",
+        "spikes" if threshold.spike else "",
+    ]
+    cells = (
+        threshold.metric,
+        threshold.tier.value,
+        str(threshold.warning or ""),
+        str(threshold.risk or ""),
+        "; ".join(filter(None, besides)),
+        threshold.reading,
+        threshold.ours,
+    )
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+
+PAGES = {"docs/map.md": rooms, "docs/api-coverage.md": coverage, "docs/metrics.md": measured}
 
 
 def main() -> None:

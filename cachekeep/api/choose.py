@@ -7,9 +7,11 @@ from string import ascii_lowercase
 
 from cachekeep.api.context import Call
 from cachekeep.data.load import family_of
+from cachekeep.domain.alarms import Topic
 from cachekeep.domain.cache_cluster import Upkeep
 from cachekeep.domain.engine import Engine, EngineVersion
 from cachekeep.domain.faults import Fault, invalid_combination, invalid_value, not_available_yet
+from cachekeep.domain.notifications import TopicArn
 from cachekeep.domain.parameters import NodeType, ParameterGroup
 from cachekeep.domain.replication_group import ClusterMode
 from cachekeep.domain.subnet_group import SubnetGroup
@@ -205,9 +207,27 @@ def choose_upkeep(call: Call, name: str) -> Upkeep:
         if snapshot
         else windows.default_snapshot_window(call.region, name),
         auto_minor_version_upgrade=True if automatic is None else automatic,
-        notification_topic=call.text("NotificationTopicArn"),
+        notification_topic=notification_topic(call, call.text("NotificationTopicArn")),
         security_group_ids=call.texts("SecurityGroupIds"),
     )
+
+
+def notification_topic(call: Call, text: str | None) -> str | None:
+    """The topic to tell of events; None for none.
+
+    Raises InvalidParameterValue unless it is of the caller's account and region, as AWS demands, and is there: events
+    that nobody is told of would be noticed when they are missed.
+    """
+    if not text:
+        return None
+    arn, account = TopicArn.parse(text), call.services.account_id
+    if arn is None:
+        raise invalid_value(f"Invalid topic ARN {text[:100]}: it must be arn:aws:sns:{call.region}:{account}:NAME.")
+    if (arn.region, arn.account) != (call.region, account):
+        raise invalid_value(f"The topic {text} must be of the same account and region: {account}, {call.region}.")
+    if call.services.store.get(Topic, arn.region, arn.name) is None:
+        raise invalid_value(f"The topic {text} does not exist: `cachekeep topics add {arn.name}` makes it.")
+    return text
 
 
 def refuse_cache_security_groups(call: Call) -> None:

@@ -37,10 +37,11 @@ def build(
     writable: Collection[str] = (),
     cloudwatch: CloudWatch | None = None,
     more: Sequence[BaseRoute] = (),
+    scrape: BaseRoute | None = None,
 ) -> Starlette:
     """The ASGI application. pages: by the name that stands behind `/_cachekeep/`; the journal is there anyway.
     writable: the names of those that take a POST too. more: routes beside these; a browser that asks for `/` is sent
-    to `/ui`, which is one of them."""
+    to `/ui`, which is one of them. scrape: `/metrics`."""
 
     async def api(request: Request) -> Response:
         if more and _is_browser(request):
@@ -85,6 +86,7 @@ def build(
                 Route(f"/_cachekeep/{name}", page(handler), methods=["GET", "POST"] if name in writable else ["GET"])
                 for name, handler in {"journal": journal_page(dispatcher), **pages}.items()
             ),
+            *([scrape] if scrape else []),
             *more,
         ]
     )

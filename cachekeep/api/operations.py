@@ -64,8 +64,8 @@ OPERATIONS: Mapping[str, Entry] = {
         cache_clusters.create_cache_cluster,
         Truth.REAL,
         _CLUSTERS + "test_a_cluster_is_a_real_engine",
-        "Valkey, Redis, Memcached, and a replica for a group. Zones, security and subnet groups, notification topic "
-        "and snapshot window are recorded; snapshots, TLS, AUTH, log delivery and outposts are refused.",
+        "Valkey, Redis, Memcached, and a replica for a group. Zones, security and subnet groups and "
+        "snapshot window are recorded; snapshots, TLS, AUTH, log delivery and outposts are refused.",
     ),
     "CreateCacheParameterGroup": Entry(
         parameter_groups.create_cache_parameter_group, Truth.REAL, _PARAMETERS + "test_values_reach_the_engine"
@@ -78,8 +78,8 @@ OPERATIONS: Mapping[str, Entry] = {
         Truth.REAL,
         _GROUPS + "test_replicas_really_replicate",
         "Cluster mode disabled, compatible and enabled, 1-90 node groups with their slots; or around a cluster that "
-        "is there (PrimaryClusterId). Zones, security and subnet groups, notification topic and snapshot window are "
-        "recorded; TLS, AUTH, users, snapshots, log delivery, tiering and encryption at rest are refused.",
+        "is there (PrimaryClusterId). Zones, security and subnet groups and snapshot window are recorded; "
+        "TLS, AUTH, users, snapshots, log delivery, tiering and encryption at rest are refused.",
     ),
     "DecreaseReplicaCount": Entry(
         replica_counts.decrease_replica_count,

@@ -12,15 +12,20 @@ from cachekeep.api.cloudwatch.front import CloudWatch
 from cachekeep.api.cloudwatch.values import SeriesValues
 from cachekeep.api.context import Services
 from cachekeep.data.metrics import command_families, metrics
+from cachekeep.data.prices import node_specs
+from cachekeep.data.thresholds import thresholds
 from cachekeep.domain.metric_ports import Monitoring
 from cachekeep.engine.examiner import EngineExaminer
+from cachekeep.engine.explorer import EngineExplorer
 from cachekeep.engine.meter import EngineMeter
 from cachekeep.host.meter import MachineMeter
 from cachekeep.monitor.alarms import AlarmKeeper
 from cachekeep.monitor.census import Census
 from cachekeep.monitor.collect import Collector, Instruments
 from cachekeep.monitor.notify import EventTeller, Notifier
+from cachekeep.monitor.targets import Targets
 from cachekeep.notify.deliver import Deliveries
+from cachekeep.report.health import HealthReports
 from cachekeep.settings import Settings
 from cachekeep.store.series import Retention, SeriesFile
 
@@ -41,6 +46,8 @@ class Metering:
     meter: EngineMeter
     host: MachineMeter
     deliveries: Deliveries
+    health: HealthReports
+    targets: Targets
 
     def tasks(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
         return {
@@ -48,6 +55,8 @@ class Metering:
             "alarms": self.keeper.run,
             "notices": self.notifier.run,
             "event-notices": self.teller.run,
+            "watched": self.targets.run,
+            "health": self.health.run,
         }
 
     async def close(self) -> None:
@@ -65,22 +74,24 @@ def build_metering(settings: Settings, services: Services) -> Metering:
     retention = Retention(settings.metrics_fine_days, settings.metrics_middle_days, settings.metrics_days)
     series = SeriesFile(settings.state_dir / METRICS_FILE, retention, clock.now)
     meter, host = EngineMeter(), MachineMeter()
-    census = Census(store, services.seen)
+    targets = Targets(store, EngineExplorer(), lambda subject: collector.current(subject))
+    census = Census(store, services.seen, targets.nodes)
     instruments = Instruments(meter, host, series, metrics(), command_families(), clock.now)
     collector = Collector(instruments, census.nodes)
     deliveries = Deliveries(settings.smtp, clock.now)
     notifier = Notifier(store, deliveries, clock, settings.account_id)
     asked = CloudWatchServices(series, metrics(), store, clock.now, settings.account_id)
     keeper = AlarmKeeper(store, SeriesValues(asked), notifier, clock, settings.account_id)
+    monitoring = Monitoring(
+        series,
+        collector,
+        EngineExaminer(),
+        clock.now,
+        psutil.virtual_memory().total,
+        lambda: series.trouble,
+    )
     return Metering(
-        Monitoring(
-            series,
-            collector,
-            EngineExaminer(),
-            clock.now,
-            psutil.virtual_memory().total,
-            lambda: series.trouble,
-        ),
+        monitoring,
         CloudWatch(replace(asked, set_state=keeper.set_state)),
         notifier,
         collector,
@@ -90,4 +101,12 @@ def build_metering(settings: Settings, services: Services) -> Metering:
         meter,
         host,
         deliveries,
+        HealthReports(monitoring, meter, store, thresholds(), _baselines()),
+        targets,
     )
+
+
+def _baselines() -> dict[str, float]:
+    """Node type -> bytes per second that its network lasts at, in each direction; where it is known."""
+    specs = node_specs()
+    return {name: spec.network_gbps * 1e9 / 8 for name, spec in specs.items() if spec.network_gbps is not None}

@@ -121,6 +121,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     state = settings.state_dir
     try:
         own_key = credentials.load_or_create(state)
+        credentials.load_or_create_token(state)
         store = SqliteStore(state / STORE_FILE)
     except (credentials.CredentialsError, WorldError, OSError) as error:
         raise StartError(str(error)) from error

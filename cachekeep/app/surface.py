@@ -5,30 +5,69 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from starlette.applications import Starlette
+from starlette.routing import BaseRoute
 
 from cachekeep import __version__
-from cachekeep.api import http, topics
+from cachekeep.api import http, topics, watch
 from cachekeep.api.context import Services
 from cachekeep.api.dispatch import Dispatcher
 from cachekeep.api.pages import Page, PageCall
+from cachekeep.app.costing import Costing, build_costing
+from cachekeep.app.dashboard import DashboardViews, KeyOperator, Reports
 from cachekeep.app.monitoring import Metering
+from cachekeep.app.scraping import build_scraping
+from cachekeep.report import health_page
 from cachekeep.settings import Settings
 from cachekeep.status import status_of
+from cachekeep.web import build, loopback_hosts
 
 # Pages that take a POST, too.
-WRITABLE = frozenset({"topics"})
+WRITABLE = frozenset({"health", "topics", "watch"})
 
 
 def build_surface(
     settings: Settings, services: Services, dispatcher: Dispatcher, metering: Metering, keys: Mapping[str, str]
 ) -> Starlette:
     """The ASGI application. keys: id -> secret of every accepted access key."""
-    return http.build(dispatcher, __version__, _pages(settings, services, metering), WRITABLE, metering.cloudwatch)
+    costing = build_costing(settings, services, metering)
+    pages = _pages(settings, services, metering, costing)
+    dashboard = _dashboard(settings, services, dispatcher, metering, costing, keys)
+    scrape = build_scraping(settings, services, dispatcher, metering)
+    return http.build(dispatcher, __version__, pages, WRITABLE, metering.cloudwatch, dashboard, scrape)
 
 
-def _pages(settings: Settings, services: Services, metering: Metering) -> dict[str, Page]:
+def _dashboard(
+    settings: Settings,
+    services: Services,
+    dispatcher: Dispatcher,
+    metering: Metering,
+    costing: Costing,
+    keys: Mapping[str, str],
+) -> list[BaseRoute]:
+    """Routes under `/ui`."""
+    reports = Reports(
+        health=metering.health.report,
+        levels=metering.health.levels,
+        thresholds=metering.health.thresholds_of,
+        cost=lambda region, name: costing.cost.page(region, {"name": name or ""}),
+        right_size=costing.sizing.report,
+        watched=metering.targets.watched,
+        status=lambda: status_of(services.store, services.seen(), settings.url),
+    )
+    views = DashboardViews(settings.region, services, metering.monitoring, reports)
+    hosts = loopback_hosts(settings.port)
+    return build(KeyOperator(keys, dispatcher), views, hosts, now=services.clock.now)
+
+
+def _pages(settings: Settings, services: Services, metering: Metering, costing: Costing) -> dict[str, Page]:
     """The signed pages by name (see api.pages)."""
     store, account = services.store, settings.account_id
+
+    async def health(call: PageCall) -> Mapping[str, object]:
+        region = call.query.get("region") or call.region
+        if call.method == "GET":
+            return await health_page.told(metering.health, region, call.query)
+        return health_page.changed(metering.health, region, call.body)
 
     async def topics_page(call: PageCall) -> Mapping[str, object]:
         if call.method == "GET":
@@ -36,7 +75,17 @@ def _pages(settings: Settings, services: Services, metering: Metering) -> dict[s
         now = services.clock.now()
         return await topics.answered(store, metering.notifier, account, call.region, call.body, now)
 
+    async def watch_page(call: PageCall) -> Mapping[str, object]:
+        if call.method == "GET":
+            return watch.listed(metering.targets, call.region)
+        types, now = services.catalog.node_types, services.clock.now()
+        return await watch.answered(metering.targets, store, types, call.region, call.body, now)
+
     return {
         "status": lambda _: status_of(store, services.seen(), settings.url),
+        "health": health,
+        "cost": lambda call: costing.cost.page(call.query.get("region") or None, call.query),
+        "right-size": lambda call: costing.sizing.page(call.query.get("region") or call.region, call.query),
         "topics": topics_page,
+        "watch": watch_page,
     }

@@ -6,14 +6,10 @@
 from __future__ import annotations
 
 import json
-import time
-from contextlib import suppress
-from dataclasses import asdict
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any
 
-import psutil
 import typer
 from typer.core import TyperGroup
 
@@ -25,12 +21,12 @@ from cachekeep.cli.cost_tables import show_running, show_type, show_types
 from cachekeep.cli.refusal import Refused
 from cachekeep.domain.engine import Engine
 from cachekeep.domain.prices import Price, PriceList
-from cachekeep.plan.cost import Usage, cost_here, price_json, rows_for, running_cost, why_unknown
+from cachekeep.plan.cost import Usage, price_json, rows_for, why_unknown
 
 _EXAMPLES = """[bold]Examples[/bold]
   cachekeep cost                                    [dim]# all node types, engines side by side[/dim]
   cachekeep cost cache.m5.large --count 3           [dim]# every known price of one, with its source[/dim]
-  cachekeep cost --groups --machine-usd-month 80    [dim]# what runs here, at AWS's prices and here[/dim]
+  cachekeep cost --groups --machine-usd-month 80    [dim]# what runs or is watched, at AWS's prices and here[/dim]
   cachekeep cost import index.json                  [dim]# AWS's offer file of AmazonElastiCache[/dim]
   cachekeep cost show --help                        [dim]# all options: --hours, --region, --state-dir, ...[/dim]
 """
@@ -77,15 +73,16 @@ def show(
     A price that no source states is unknown. Amounts with an upfront part spread it over the years.
     """
     usage = _usage(count, utilisation, hours)
-    settings = options.settings_from(state_dir=state_dir)
-    known = known_prices(settings.state_dir, prices)
     if groups:
         if node_type is not None or engine is not None or usage.count != 1:
             raise Refused("--groups shows all that runs; it takes no node type, no engine and no count")
-        _running(known, usage, region, _machine_cost(machine_usd_month), state_dir, as_json=as_json)
+        if prices is not None:
+            raise Refused("--groups goes by the prices that the service has; `cachekeep cost import` adds to them")
+        _running(usage, region, machine_usd_month, state_dir, as_json=as_json)
         return
     if machine_usd_month is not None:
         raise Refused("--machine-usd-month goes with --groups")
+    known = known_prices(options.settings_from(state_dir=state_dir).state_dir, prices)
     rows = _chosen(known, node_type, region, engine)
     if as_json:
         typer.echo(json.dumps({"usage": _usage_json(usage), "rows": [price_json(r, usage) for r in rows]}, indent=2))
@@ -135,66 +132,19 @@ def _chosen(known: PriceList, node_type: str | None, region: str | None, engine:
 
 
 def _running(
-    known: PriceList,
-    usage: Usage,
-    region: str | None,
-    machine_usd: Decimal | None,
-    state_dir: str | None,
-    *,
-    as_json: bool,
+    usage: Usage, region: str | None, machine_usd: str | None, state_dir: str | None, *, as_json: bool
 ) -> None:
-    """What runs in all regions. An unknown price makes the sum one of those that are known."""
-    page = connect(state_dir).status()
-    costs = [
-        running_cost(kind, resource, known, usage, region)
-        for kind, resources in (("group", page["groups"]), ("cluster", page["clusters"]))
-        for resource in resources
-    ]
-    priced = [cost.usd for cost in costs if cost.usd is not None]
-    total = sum(priced, Decimal(0)) if priced or not costs else None
-    nodes = [node for resource in (*page["groups"], *page["clusters"]) for node in resource["nodes"]]
-    try:
-        machine = psutil.virtual_memory().total, float(psutil.cpu_count() or 1)
-        here = cost_here(*_used_here(nodes), *machine, machine_usd)
-    except ValueError as error:
-        raise Refused(str(error)) from error
-    if not as_json:
-        show_running(console(), costs, total, here)
-        return
-    rows = [
-        {
-            "id": cost.id,
-            "kind": cost.kind,
-            "engine": cost.engine.value,
-            "node_type": cost.node_type,
-            "nodes": cost.nodes,
-            "region": cost.region,
-            "usd": _number(cost.usd),
-            "known": cost.usd is not None,
-            "usd_per_hour": _number(cost.price.usd_per_hour) if cost.price else None,
-            "source": cost.price.source if cost.price else None,
-            "note": cost.note or None,
-        }
-        for cost in costs
-    ]
-    shown: dict[str, Any] = asdict(here)
-    shown |= {"usd": _number(here.usd), "machine_usd_month": _number(here.machine_usd_month)}
-    print_page = {"usage": _usage_json(usage), "resources": rows, "usd": _number(total), "here": shown}
-    typer.echo(json.dumps(print_page, indent=2))
-
-
-def _used_here(nodes: list[dict[str, Any]]) -> tuple[float | None, float | None]:
-    """Resident bytes, and cores busy on average since they started, of the engines; None where none can be asked."""
-    memory, cores = [], []
-    for pid in [node["pid"] for node in nodes if node["pid"]]:
-        with suppress(psutil.Error):
-            process = psutil.Process(pid)
-            spent = process.cpu_times()
-            memory.append(float(process.memory_info().rss))
-            cores.append((spent.user + spent.system) / max(1.0, time.time() - process.create_time()))
-    if not memory:
-        return (0.0, 0.0) if not nodes else (None, None)
-    return sum(memory), sum(cores)
+    """What runs in all regions and what is watched. An unknown price makes the sum one of those that are known."""
+    query = {"utilisation": f"{usage.utilisation_pct:f}", "hours": f"{usage.hours:f}"}
+    if region is not None:
+        query["prices_region"] = region
+    if machine_usd is not None:
+        query["machine_usd_month"] = str(_decimal("--machine-usd-month", machine_usd))
+    page = connect(state_dir).page("cost", "tell what the caches cost", query)
+    if as_json:
+        typer.echo(json.dumps(page, indent=2))
+    else:
+        show_running(console(), page)
 
 
 def _usage(count: str, utilisation: str, hours: str) -> Usage:
@@ -206,10 +156,6 @@ def _usage(count: str, utilisation: str, hours: str) -> Usage:
         raise Refused(str(error)) from error
 
 
-def _machine_cost(text: str | None) -> Decimal | None:
-    return None if text is None else _decimal("--machine-usd-month", text)
-
-
 def _decimal(option: str, text: str) -> Decimal:
     try:
         return Decimal(text)
@@ -219,7 +165,3 @@ def _decimal(option: str, text: str) -> Decimal:
 
 def _usage_json(usage: Usage) -> dict[str, Any]:
     return {"count": usage.count, "utilisation": float(usage.utilisation_pct), "hours": float(usage.hours)}
-
-
-def _number(amount: Decimal | None) -> float | None:
-    return None if amount is None else float(amount)

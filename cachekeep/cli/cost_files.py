@@ -10,12 +10,12 @@ from cachekeep.cli.refusal import Refused
 from cachekeep.codec.offer_file import Offer, OfferFileError, read_offer
 from cachekeep.data.prices import PriceFileError, package_prices, read_prices, write_prices
 from cachekeep.domain.prices import Price, PriceList
+from cachekeep.report.cost_prices import IMPORTED, MOST_BYTES
 
-IMPORTED = "prices.csv"
 # AWS's file of all regions has hundreds of megabytes, a price file of all that Cachekeep keeps less than ten.
 _MOST_OFFER_BYTES = 4 * 1024**3
-_MOST_PRICES_BYTES = 64 * 1024**2
 _MOST_ENTRIES = 1_000_000
+_PARTIAL = ".partial"
 
 
 def known_prices(state_dir: Path, own: Path | None = None) -> PriceList:
@@ -41,17 +41,29 @@ def import_offer(path: Path, state_dir: Path) -> tuple[Offer, int]:
     kept = PriceList(imported_prices(state_dir)).merged(offer.prices)
     if len(kept) > _MOST_ENTRIES:
         raise Refused(f"{path.name} would make {len(kept):,} prices; at most {_MOST_ENTRIES:,} are kept")
-    target = state_dir / IMPORTED
-    partial = target.with_suffix(f".{os.getpid()}.partial")
+    _put(state_dir / IMPORTED, write_prices(kept).encode())
+    return offer, len(kept)
+
+
+def _put(target: Path, text: bytes) -> None:
+    """Under another name beside it, and on the disk, before it takes its place: whatever happens, one of the two is
+    there whole. Raises Refused."""
+    if len(text) > MOST_BYTES:
+        raise Refused(f"the prices would take {len(text) / 1024**2:.0f} MiB, at most {MOST_BYTES // 1024**2} are kept")
+    partial = target.with_suffix(f".{os.getpid()}{_PARTIAL}")
     try:
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        partial.write_text(write_prices(kept), "utf-8")
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for left in target.parent.glob(f"{target.stem}.*{_PARTIAL}"):  # by an import that was killed
+            left.unlink(missing_ok=True)
+        with partial.open("wb") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(target)
     except OSError as error:
         raise Refused(f"cannot write {target}: {error.strerror}; the prices are as before", 1) from error
     finally:
         partial.unlink(missing_ok=True)
-    return offer, len(kept)
 
 
 def _rows_of(path: Path) -> list[Price]:
@@ -75,7 +87,7 @@ def _read_offer(path: Path) -> Offer:
 
 
 def _price_rows(path: Path) -> list[Price]:
-    _check_size(path, _MOST_PRICES_BYTES)
+    _check_size(path, MOST_BYTES)
     try:
         return read_prices(path.read_text("utf-8-sig"), path.name)
     except PriceFileError as error:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cachekeep.data.prices import node_specs
 from cachekeep.domain.engine import Engine
 from cachekeep.domain.prices import Price, PriceModel
-from cachekeep.plan.cost import HereCost, RunningCost, Usage, cost_usd, formula
+from cachekeep.plan.cost import Usage, cost_usd, formula
 
 UNKNOWN = "unknown"
 
@@ -65,21 +67,29 @@ def show_type(out: Console, name: str, rows: Sequence[Price], usage: Usage) -> N
         out.print(f"source: {source}", style="dim", soft_wrap=True, markup=False)
 
 
-def show_running(out: Console, costs: Sequence[RunningCost], total: Decimal | None, here: HereCost) -> None:
-    """What runs, at AWS's prices, and what this machine gives for it."""
+def show_running(out: Console, page: Mapping[str, Any]) -> None:
+    """What runs or is watched, at AWS's prices, and what this machine gives for it. page: of report.cost."""
     table = _table("Cache", "Engine", "Node type", ">Nodes", "Priced in", ">AWS USD")
-    for cost in costs:
+    for cost in page["resources"]:
         table.add_row(
-            cost.id, cost.engine.label, cost.node_type, str(cost.nodes), cost.region, _usd(cost.usd), style=None
+            escape(cost["id"]),
+            Engine(cost["engine"]).label if cost["engine"] else UNKNOWN,
+            cost["node_type"] or UNKNOWN,
+            str(cost["nodes"]),
+            cost["region"],
+            _usd(cost["usd"]),
         )
-    out.print(table)
-    for note in dict.fromkeys(cost.note for cost in costs if cost.note):
-        out.print(f"[yellow]{note}[/yellow]", soft_wrap=True)
-    words = "in all" if all(cost.usd is not None for cost in costs) else "in all, of those that are known"
-    out.print(f"At AWS [bold]{_usd(total)}[/bold] USD {words}", soft_wrap=True)
-    shares = f"{_share(here.memory_share)} of its memory, {_share(here.cpu_share)} of its CPU"
-    stated = "" if here.machine_usd_month is None else f", of a machine for {here.machine_usd_month:f} a month"
-    out.print(f"Here [bold]{_usd(here.usd)}[/bold] USD{stated}; it takes {shares}", soft_wrap=True)
+    if page["resources"]:
+        out.print(table)
+    for note in page["notes"]:
+        out.print(f"[yellow]{escape(note)}[/yellow]", soft_wrap=True)
+    words = "in all" if all(cost["known"] for cost in page["resources"]) else "in all, of those that are known"
+    out.print(f"At AWS [bold]{_usd(page['usd'])}[/bold] USD {words}", soft_wrap=True)
+    here = page["here"]
+    shares = f"{_share(here['memory_share'])} of its memory, {_share(here['cpu_share'])} of its CPU"
+    machine = here["machine_usd_month"]
+    stated = "" if machine is None else f" of the {machine:,.2f} that the machine costs a month"
+    out.print(f"Here [bold]{_usd(here['usd'])}[/bold] USD{stated}; it takes {shares}", soft_wrap=True)
 
 
 def _sum(usage: Usage) -> str:
@@ -90,7 +100,7 @@ def _share(share: float | None) -> str:
     return f"an {UNKNOWN} share" if share is None else f"{share * 100:.1f} %"
 
 
-def _usd(amount: Decimal | None) -> str:
+def _usd(amount: Decimal | float | None) -> str:
     return UNKNOWN if amount is None else f"{amount:,.2f}"
 
 

@@ -32,7 +32,7 @@ def env(
     """Print the `export` lines for AWS clients: eval "$(cachekeep env)".
 
     Works while the service is down. The keys are this installation's own; AWS itself does not know them, so use
-    the shell for ElastiCache and STS only.
+    the shell for ElastiCache, CloudWatch and STS only.
     """
     settings = options.settings_from(state_dir=state_dir, port=port, region=region)
     key = credentials.load(settings.state_dir)
@@ -48,6 +48,7 @@ def lines(url: str, region: str, key: credentials.AccessKey, environment: Mappin
     """The lines for a shell that has this environment."""
     exports = {
         "AWS_ENDPOINT_URL_ELASTICACHE": url,
+        "AWS_ENDPOINT_URL_CLOUDWATCH": url,
         "AWS_ENDPOINT_URL_STS": url,
         "AWS_REGION": region,
         "AWS_DEFAULT_REGION": region,

@@ -11,16 +11,22 @@ from rich.console import Console
 from cachekeep import __version__
 from cachekeep.cli import options
 from cachekeep.cli.backup.app import app as backup
+from cachekeep.cli.cost import app as cost
 from cachekeep.cli.doctor import doctor
 from cachekeep.cli.down import down
 from cachekeep.cli.env import env
 from cachekeep.cli.groups import app as groups
+from cachekeep.cli.health import Plugin, health
 from cachekeep.cli.journal import journal
 from cachekeep.cli.plan import CONTEXT as PLAN_CONTEXT
 from cachekeep.cli.plan import plan
+from cachekeep.cli.prometheus import app as prometheus
 from cachekeep.cli.refusal import MISUSE, Refused
+from cachekeep.cli.right_size import right_size
 from cachekeep.cli.status import status
+from cachekeep.cli.topics import app as topics
 from cachekeep.cli.up import up
+from cachekeep.cli.watch import app as watch
 from cachekeep.credentials import CredentialsError
 from cachekeep.domain.ports import WorldError
 from cachekeep.settings import SettingsError
@@ -109,6 +115,11 @@ app.add_typer(
     backup, name="backup", rich_help_panel="Keep", help="Back up, verify and restore any Redis-compatible endpoint."
 )
 app.command(rich_help_panel=LOOK, short_help="Show service, groups, nodes, roles, memory, endpoints.")(status)
+app.add_typer(watch, name="watch", rich_help_panel=LOOK, short_help="Measure caches that run elsewhere, read-only.")
+app.add_typer(topics, name="topics", rich_help_panel=CHANGE, short_help="Say whom alarms and events are told.")
+app.command(rich_help_panel=LOOK, cls=Plugin, short_help="Tell how well caches are; exit code by the worst verdict.")(
+    health
+)
 app.add_typer(groups, name="groups", rich_help_panel=CHANGE, short_help="List, change and fail over groups.")
 app.command(
     rich_help_panel=CHANGE,
@@ -116,7 +127,14 @@ app.command(
     short_help="Tell what a request would do, without doing it.",
 )(plan)
 app.command(rich_help_panel=LOOK, short_help="Tell what was decided about a group, when and why.")(journal)
+app.add_typer(cost, name="cost", rich_help_panel=LOOK, short_help="What nodes cost at AWS, and what runs here would.")
+app.command("right-size", rich_help_panel=LOOK, short_help="Name the smallest node types that hold a measured load.")(
+    right_size
+)
 app.command(rich_help_panel=LOOK, short_help="Print the export lines for AWS clients.")(env)
+app.add_typer(
+    prometheus, name="prometheus", rich_help_panel=LOOK, short_help="Print what Prometheus and Grafana need."
+)
 app.command(rich_help_panel=LOOK, short_help="Check engines, addresses, ports, disk and limits.")(doctor)
 
 

@@ -1,33 +1,38 @@
 """An answer of INFO in which a field is looked for when it is asked for. Pure; made by engine.meter.
 
-Of some 270 lines fifty are asked for each second. An engine writes its fields in one order, so a field stands near
-where it stood in the answer before: there it is looked for first, by its whole name.
+Of some 270 lines fifty are asked for each second. An engine writes the same lines in the same order until something
+joins them, so a field is looked for first on the line where it stood in the answer before, by its whole name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from typing import TypeVar, overload
 
 T = TypeVar("T")
-# Numbers before a field get longer and shorter: it is looked for so many bytes before where it was, and behind it.
-_DRIFT = 48
+# On which line a name stood; kept for each engine.
+Layout = dict[str, int]
 
 
 class InfoView(Mapping[str, str]):
     """Equal to `parse_info` where lines end in CRLF and none has the name of another, as an engine writes them.
 
-    positions: where names stood in answers before this one; lookups bring it up to date, so one is kept per engine.
-    Only the raw bytes are kept. Walking it costs as much as parsing all. Bytes that are not UTF-8 become the
-    replacement character.
+    layout: of answers before this one; lookups bring it up to date. Walking it costs as much as parsing all. Bytes
+    that are not UTF-8 become the replacement character.
     """
 
-    __slots__ = ("_positions", "_raw")
+    __slots__ = ("_layout", "_lines", "_text")
 
-    def __init__(self, raw: bytes, positions: dict[str, int] | None = None) -> None:
-        self._raw = b"\n" + raw
-        self._positions = {} if positions is None else positions
+    def __init__(self, raw: bytes, layout: Layout | None = None) -> None:
+        self._text = str(raw, "utf-8", "replace")
+        # Commands have a hundred lines, none of which is asked for by its name.
+        end = self._text.find("# Commandstats\r\n")
+        self._lines: list[str] | None = self._text[: end if end >= 0 else None].split("\r\n")
+        self._layout = {} if layout is None else layout
+
+    def fold(self) -> None:
+        """Keep the text only: a tenth of the lines' memory. Lookups are ten times as slow from now on."""
+        self._lines = None
 
     def __getitem__(self, name: str) -> str:
         value = self.get(name)
@@ -40,37 +45,44 @@ class InfoView(Mapping[str, str]):
     @overload
     def get(self, key: str, /, default: str | T) -> str | T: ...
     def get(self, key: str, /, default: str | T | None = None) -> str | T | None:
-        raw, before = self._raw, self._positions.get(key, 0)
-        title = _title(key)
-        at = raw.find(title, max(0, before - _DRIFT), before + _DRIFT + len(title))
-        if at < 0 and (at := raw.find(title)) < 0:
-            return default if key.isascii() else dict(self.starting("")).get(key, default)
-        if at != before:
-            self._positions[key] = at
-        begin = at + len(title)
-        end = raw.find(b"\r\n", begin)
-        return str(raw[begin : end if end >= 0 else len(raw)], "utf-8", "replace")
+        if (number := self._layout.get(key)) is not None and self._lines is not None and number < len(self._lines):
+            name, colon, value = self._lines[number].partition(":")
+            if name == key and colon:
+                return value
+        found = self._search(key)
+        return default if found is None else found
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name, _ in self.starting(""))
+        return (name for name, _ in self._pairs(0))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
-    def starting(self, prefix: str) -> Iterator[tuple[str, str]]:
-        """Names that begin so, and their values, in the order of the answer."""
-        raw, opening = self._raw, b"\n" + prefix.encode()
-        at = raw.find(opening)
-        while at >= 0:
-            end = raw.find(b"\r\n", at + 1)
-            line = raw[at + 1 : end if end >= 0 else len(raw)]
-            name, colon, value = line.partition(b":")
-            if colon and len(name) >= len(opening) - 1:
-                yield str(name, "utf-8", "replace"), str(value, "utf-8", "replace")
-            at = raw.find(opening, at + 1)
+    def section(self, title: str) -> Iterator[tuple[str, str]]:
+        """Names and values of the lines below `# title`; none where there is no such section."""
+        # From the end: Keyspace, which is asked for every second, comes last.
+        at = self._text.rfind(f"# {title}\r\n")
+        return iter(()) if at < 0 else self._pairs(at + len(title) + 4, one_section=True)
 
+    def _search(self, name: str) -> str | None:
+        """The value on whichever line it stands."""
+        title = f"{name}:"
+        if ":" in name:  # such a line has the name before its first colon
+            return None
+        at = 0 if self._text.startswith(title) else self._text.find(f"\r\n{title}") + 2
+        if at == 1:
+            return None
+        self._layout[name] = self._text.count("\r\n", 0, at)
+        end = self._text.find("\r\n", at)
+        return self._text[at + len(title) : end if end >= 0 else None]
 
-@lru_cache(maxsize=1024)
-def _title(name: str) -> bytes:
-    """How the line of a field begins. A name with a colon is no name: such a line has the name before it."""
-    return b"\n\n" if ":" in name or "\n" in name else b"\n" + name.encode() + b":"
+    def _pairs(self, at: int, *, one_section: bool = False) -> Iterator[tuple[str, str]]:
+        while at < len(self._text):
+            end = self._text.find("\r\n", at)
+            end = len(self._text) if end < 0 else end
+            if one_section and self._text[at] in "#\r":
+                return
+            name, colon, value = self._text[at:end].partition(":")
+            if colon:
+                yield name, value
+            at = end + 2

@@ -236,6 +236,10 @@ def _gather_csv(window: JsonWindow, gathered: _Gathered) -> None:
     try:
         for cells in csv.reader(window.lines(), strict=True):
             if columns and cells:
+                if len(cells) != len(columns):
+                    raise OfferFileError(
+                        f"the file is damaged or cut off: a line has {len(cells)} of {len(columns)} columns"
+                    )
                 gathered.count()
                 _csv_row(dict(zip(columns, cells, strict=False)), gathered)
             elif cells and cells[0] == "SKU":

@@ -64,14 +64,17 @@ def node_specs() -> Mapping[str, NodeSpecs]:
 def read_prices(text: str, name: str) -> list[Price]:
     """Rows of a price file. name: what to call it in errors. Raises PriceFileError."""
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    found = []
+    found: list[Price] = []
+    # Each text and amount is kept once: a list of all regions has tens of thousands of rows.
+    seen: dict[str, str] = {}
+    amounts: dict[str, Decimal] = {}
     try:
         missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
         if missing:
             raise PriceFileError(f"{name} is no price file: it lacks the column {missing[0]} ({', '.join(COLUMNS)})")
         for row in reader:
             try:
-                found.append(_price(row))
+                found.append(_price(row, seen, amounts))
             except (ValueError, InvalidOperation, AttributeError, TypeError) as error:
                 why = "a column is missing or not a number" if isinstance(error, InvalidOperation) else error
                 raise PriceFileError(f"{name}, line {reader.line_num}: {why}") from error
@@ -93,21 +96,29 @@ def write_prices(rows: Iterable[Price]) -> str:
     return out.getvalue()
 
 
-def _price(row: Mapping[str, str]) -> Price:
+def _price(row: Mapping[str, str], seen: dict[str, str], amounts: dict[str, Decimal]) -> Price:
+    def text(name: str) -> str:
+        given = row[name].strip()
+        return seen.setdefault(given, given)
+
+    def amount(given: str) -> Decimal:
+        found = amounts.get(given)
+        return amounts.setdefault(given, Decimal(given)) if found is None else found
+
     return Price(
-        node_type=row["node_type"].strip(),
-        region=row["region"].strip() or UNSTATED,
+        node_type=text("node_type"),
+        region=text("region") or UNSTATED,
         engine=Engine(row["engine"].strip()),
         model=PriceModel(row["model"].strip()),
-        usd_per_hour=Decimal(row["usd_per_hour"]) if row["usd_per_hour"].strip() else None,
-        usd_upfront=Decimal(row["usd_upfront"].strip() or 0),
-        source=row["source"].strip(),
-        as_of=row["as_of"].strip(),
+        usd_per_hour=amount(row["usd_per_hour"]) if row["usd_per_hour"].strip() else None,
+        usd_upfront=amount(row["usd_upfront"].strip() or "0"),
+        source=text("source"),
+        as_of=text("as_of"),
     )
 
 
 def _on_demand(row: Mapping[str, str]) -> Price:
-    return _price({**row, "model": PriceModel.ON_DEMAND, "usd_upfront": ""})
+    return _price({**row, "model": PriceModel.ON_DEMAND, "usd_upfront": ""}, {}, {})
 
 
 def _rows(name: str) -> list[dict[str, str]]:

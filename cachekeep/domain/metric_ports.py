@@ -1,15 +1,15 @@
 """The doors through which metrics come in and are kept. Protocols only.
 
-Adapters: engine.meter (Meter), host.meter (HostMeter), store.series (SeriesStore).
+Adapters: engine.meter (Meter), engine.explorer (Explorer), host.meter (HostMeter), store.series (SeriesStore).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
-from cachekeep.domain.metrics import Buckets, Column, Current, Place, Point, Subject
+from cachekeep.domain.metrics import Buckets, Column, Current, Place, Point, Subject, WatchedTarget
 from cachekeep.domain.nodes import Address
 
 
@@ -40,6 +40,50 @@ class Examiner(Protocol):
 
     async def sample_keys(self, place: Place, *, most: int, within_s: float) -> Sequence[SampledKey]:
         """Up to `most` random keys with their memory and how often they are used. Raises WorldError."""
+        ...
+
+
+@dataclass(frozen=True)
+class FoundNode:
+    """A node of a watched endpoint. address: an IP address and a port. host_name: what it calls itself, "" for
+    nothing. shard: the same for all nodes of one shard, "" without cluster mode."""
+
+    address: Address
+    host_name: str = ""
+    shard: str = ""
+    primary: bool = True
+
+
+@dataclass(frozen=True)
+class Explored:
+    """What is behind an endpoint. nodes: shards in the order of their slots, the primary of each first; never empty.
+    engine: `valkey`, `redis` or `memcached`. note: what could not be found out, in a sentence."""
+
+    nodes: Sequence[FoundNode]
+    engine: str
+    version: str
+    clustered: bool = False
+    note: str | None = None
+
+
+class Explorer(Protocol):
+    """Finds the nodes behind an endpoint. Read-only commands, connections of its own."""
+
+    async def explore(self, place: Place, known: Collection[Address] = ()) -> Explored:
+        """place: its host may be a name. known: nodes that need not answer now to be told again; all others must.
+        Raises WorldError within a few seconds, with a sentence on what to do."""
+        ...
+
+
+class Watching(Protocol):
+    """What pages need of the watching of targets."""
+
+    def watched(self, region: str) -> list[dict[str, Any]]:
+        """Every target of the region as JSON values (see web.ports.Views.watched), by name; never a password."""
+        ...
+
+    async def explored(self, target: WatchedTarget) -> WatchedTarget:
+        """The target with the nodes that are found behind it now. Raises WorldError."""
         ...
 
 
@@ -156,6 +200,19 @@ class Gauges(Protocol):
 
     def place(self, subject: Subject) -> Place | None:
         """Where a node is asked; None for a group, and for what is not measured now."""
+        ...
+
+
+class Totals(Protocol):
+    """Running sums beside the gauges, for those who keep series of their own."""
+
+    def totals(self, subject: Subject) -> Mapping[str, float]:
+        """A node's counters since it is measured, by metric name: they never decrease, whatever its engine does.
+        Computed for this call. Empty for a group, and for what is not measured now."""
+        ...
+
+    def distributions(self, subject: Subject) -> Mapping[str, Point]:
+        """Of metrics that have buckets: all that was measured in whole minutes so far, as one point."""
         ...
 
 

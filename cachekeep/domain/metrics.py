@@ -140,11 +140,24 @@ class Place:
 
 
 @dataclass(frozen=True)
+class WatchedNode:
+    """A node of a watched target under the name that it keeps. address: an IP address. host_name: what it calls
+    itself, "" for nothing. shard: `0001`, "" without cluster mode."""
+
+    cluster_id: str
+    node_id: str
+    address: Address
+    host_name: str = ""
+    shard: str = ""
+
+
+@dataclass(frozen=True)
 class WatchedTarget:
     """An endpoint that Cachekeep only reads: an AWS cache, or any other Redis, Valkey or Memcached.
 
-    id: the name that stands as CacheClusterId in its metrics. url: without credentials. node_type: as the user says,
-    for cost and right-sizing; "" for not known. The password is never part of a text.
+    id: the name that stands as ReplicationGroupId in its metrics, and CacheClusterIds begin with it. url: without
+    credentials. node_type: as the user says, for cost and right-sizing; "" for not known. nodes, engine, version: as
+    last found. The password is never part of a text.
     """
 
     region: str
@@ -155,3 +168,6 @@ class WatchedTarget:
     ca_file: str = ""
     node_type: str = ""
     added_at: float = 0.0
+    nodes: tuple[WatchedNode, ...] = ()
+    engine: str = ""
+    version: str = ""

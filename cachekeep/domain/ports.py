@@ -20,6 +20,7 @@ from cachekeep.domain.parameters import ParameterGroup
 from cachekeep.domain.replication_group import ReplicationGroup
 from cachekeep.domain.slots import Slots
 from cachekeep.domain.subnet_group import SubnetGroup
+from cachekeep.domain.verdicts import ThresholdOverrides
 
 
 class WorldError(Exception):
@@ -245,8 +246,12 @@ class Conflict(Exception):
     """A resource was changed by somebody else since it was read."""
 
 
-Resource = ReplicationGroup | CacheCluster | ParameterGroup | SubnetGroup | Alarm | Topic | WatchedTarget
-R = TypeVar("R", ReplicationGroup, CacheCluster, ParameterGroup, SubnetGroup, Alarm, Topic, WatchedTarget)
+Resource = (
+    ReplicationGroup | CacheCluster | ParameterGroup | SubnetGroup | Alarm | Topic | WatchedTarget | ThresholdOverrides
+)
+R = TypeVar(
+    "R", ReplicationGroup, CacheCluster, ParameterGroup, SubnetGroup, Alarm, Topic, WatchedTarget, ThresholdOverrides
+)
 
 
 class Transaction(Protocol):

@@ -42,7 +42,7 @@ class PriceModel(StrEnum):
         return 0 if self is PriceModel.ON_DEMAND else int(self.value[len("reserved-")])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Price:
     """One row. region: AWS's code, or `unstated`. as_of: YYYY-MM-DD, or "" where the source gives no date.
 

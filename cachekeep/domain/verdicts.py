@@ -34,7 +34,7 @@ class Level(StrEnum):
     @property
     def rank(self) -> int:
         """Higher is worse; unknown is below safe, so that the worst of several is what is known."""
-        return _RANKS[self.value]
+        return _RANKS[self]
 
 
 def worst(levels: Iterable[Level]) -> Level:
@@ -169,6 +169,19 @@ class Verdict:
     next: str = ""
     evidence: tuple[str, ...] = ()
     number: float | None = None
+
+
+@dataclass(frozen=True)
+class ThresholdOverrides:
+    """The numbers that a group, a cluster or a watched target has of its own: metric -> `warning`, `risk` or both.
+
+    owner_since: when their owner was made (seconds since 1970). One that is made anew under the name has none of them.
+    """
+
+    region: str
+    id: str
+    owner_since: float
+    values: Mapping[str, Mapping[str, float]]
 
 
 def disorder(warning: Bound | None, risk: Bound | None) -> str | None:

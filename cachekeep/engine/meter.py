@@ -49,7 +49,7 @@ class EngineMeter:
         self._turns.pop(place, None)
         if (line := self._lines.pop(place, None)) is not None:
             line.close()
-            await asyncio.sleep(0)  # the transport lets its socket go in the loop's next round
+            await line.gone()
 
     async def close(self) -> None:
         for place in list(self._lines):
@@ -66,8 +66,9 @@ class EngineMeter:
                 try:
                     return await talk(place, line)
                 except WorldError:
-                    # Restarted since the last read, perhaps: one try on a new line, unless it is slow or refuses.
-                    if not line.dropped:
+                    # Restarted since the last read, perhaps: one try on a new line, unless it is slow or refuses,
+                    # or was forgotten meanwhile.
+                    if not line.dropped or self._turns.get(place) is not turn:
                         raise
             return await talk(place, await self._connect(place))
 
@@ -87,7 +88,7 @@ class EngineMeter:
         answer: bytes = await line.ask(_INFO, bulk, self._answer_timeout_s)
         if answer[:1] == b"-":
             raise _refused(place, "INFO", answer[1:].decode("utf-8", "replace"))
-        return InfoView(answer)
+        return InfoView(answer, line.layout)
 
     async def _histogram(self, place: Place, line: MeterLine) -> Mapping[str, Buckets]:
         if line.histogram_unknown:

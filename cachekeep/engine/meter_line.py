@@ -9,14 +9,19 @@ import asyncio
 import os
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, cast
 
 from libvalkey import ProtocolError, Reader
 
+from cachekeep.codec.info_view import Layout
 from cachekeep.domain.metrics import Place
 from cachekeep.domain.ports import WorldError
 
 ANSWER_LIMIT_BYTES = 4 << 20
+_GONE_S = 1.0
 # Looks at all bytes so far: the answer when it is whole, None when more has to come. Raises WorldError on nonsense.
 Whole = Callable[[bytes], Any]
 
@@ -29,10 +34,12 @@ class MeterLine(asyncio.Protocol):
         self.lost = self.dropped = False
         self.histogram_unknown = False
         self.settings: dict[str, str] = {}
+        self.layout: Layout = {}
         self._transport: asyncio.WriteTransport | None = None
         self._data = b""
         self._whole: Whole | None = None
         self._waiting: asyncio.Future[Any] | None = None
+        self._gone = asyncio.Event()
 
     @classmethod
     async def connect(cls, place: Place, timeout_s: float) -> MeterLine:
@@ -50,9 +57,10 @@ class MeterLine(asyncio.Protocol):
             raise WorldError(f"cannot connect to {address} within {timeout_s:g} s; is it reachable?") from error
         except ssl.SSLError as error:
             raise WorldError(f"cannot connect to {address} by TLS: {error}; check its certificate") from error
-        except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            raise WorldError(f"cannot connect to {address}: {reason}") from error
+        except (OSError, UnicodeError) as error:  # UnicodeError: a name that cannot be looked up
+            # Numbers of the resolver are below zero and have texts of their own.
+            number = getattr(error, "errno", None) or 0
+            raise WorldError(f"cannot connect to {address}: {os.strerror(number) if number > 0 else error}") from error
         return made[1]
 
     async def ask(self, request: bytes, whole: Whole, timeout_s: float) -> Any:  # noqa: ANN401  # what whole makes
@@ -73,11 +81,19 @@ class MeterLine(asyncio.Protocol):
         finally:
             handle.cancel()
             self._waiting = None
+            self._data = b""
 
     def close(self) -> None:
         self.lost = True
         if self._transport is not None:
-            self._transport.close()
+            # Not `close`: of TLS, that waits for the engine to take leave, and there is nothing left to be sent.
+            self._transport.abort()
+
+    async def gone(self) -> None:
+        """The socket is let go, soon after `close`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GONE_S):
+                await self._gone.wait()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Not checked by isinstance: uvloop's transports are of no class of asyncio's.
@@ -102,6 +118,7 @@ class MeterLine(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.dropped = True
+        self._gone.set()
         self._fail("dropped the connection")
 
     def _fail(self, why: str) -> None:
@@ -120,7 +137,7 @@ def bulk(data: bytes) -> bytes | None:
     if data[:1] == b"-":
         return data[:end]
     size = int(data[1:end])
-    if size > ANSWER_LIMIT_BYTES:
+    if not 0 <= size <= ANSWER_LIMIT_BYTES:
         raise ValueError(f"a string of {size} bytes")
     return data[end + 2 : end + 2 + size] if len(data) >= end + 4 + size else None
 
@@ -141,10 +158,16 @@ def table(data: bytes) -> bytes | None:
 
 def _context_of(place: Place) -> ssl.SSLContext:
     try:
-        made = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=place.ca_file or None)
+        return _context(place.ca_file, Path(place.ca_file).stat().st_mtime_ns if place.ca_file else 0)
     except OSError as error:  # SSLError is one
         raise WorldError(
             f"cannot read the authority {place.ca_file} for {place.address}: {error}; name a PEM file"
         ) from error
+
+
+@lru_cache(maxsize=32)
+def _context(ca_file: str, changed_ns: int) -> ssl.SSLContext:
+    """Shared by all places that trust the same: reading authorities takes tens of milliseconds, and megabytes."""
+    made = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=ca_file or None)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     return made

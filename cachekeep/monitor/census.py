@@ -1,4 +1,4 @@
-"""Whom to measure: the nodes of every cluster that serves. Reads the store, does nothing else."""
+"""Whom to measure: the nodes of every cluster that serves, and those that are watched. Reads the store, no more."""
 
 from __future__ import annotations
 
@@ -30,29 +30,52 @@ class Measured:
 
 
 class Census:
-    """Reads the store again only when something changed in it. seen: the last looks of control."""
+    """Reads the store again only when something changed in it. seen: the last looks of control. watched: nodes of
+    endpoints that are not ours; a target whose name, or a node's, a resource of ours has too is left out: numbers would
+    mix."""
 
-    def __init__(self, store: Store, seen: Callable[[], Mapping[NodeKey, ObservedNode]]) -> None:
-        self._store, self._seen = store, seen
+    def __init__(
+        self,
+        store: Store,
+        seen: Callable[[], Mapping[NodeKey, ObservedNode]],
+        watched: Callable[[], Sequence[Measured]] = tuple,
+    ) -> None:
+        self._store, self._seen, self._watched = store, seen, watched
         self._clusters: list[tuple[CacheCluster, ReplicationGroup | None]] | None = None
+        self._own: set[tuple[str, str]] = set()
         store.subscribe(self._note)
 
     def nodes(self) -> list[Measured]:
         if self._clusters is None:
-            self._clusters = _serving(self._store)
+            clusters, groups = self._store.all(CacheCluster), self._store.all(ReplicationGroup)
+            self._clusters = _serving(clusters, groups)
+            self._own = {(c.region, c.id) for c in clusters} | {(g.region, g.id) for g in groups}
         seen = self._seen()
-        return [node for cluster, group in self._clusters for node in _nodes(cluster, group, seen)]
+        ours = [node for cluster, group in self._clusters for node in _nodes(cluster, group, seen)]
+        watched = self._watched()
+        taken = {_target(node) for node in watched if _target(node) in self._own or _cluster(node) in self._own}
+        return ours + [node for node in watched if _target(node) not in taken]
 
     def _note(self, touched: Sequence[Resource]) -> None:
         if any(isinstance(resource, (ReplicationGroup, CacheCluster)) for resource in touched):
             self._clusters = None
 
 
-def _serving(store: Store) -> list[tuple[CacheCluster, ReplicationGroup | None]]:
-    groups = {(group.region, group.id): group for group in store.all(ReplicationGroup)}
+def _target(node: Measured) -> tuple[str, str]:
+    return node.subject.region, node.facts.get("watched", node.subject.id)
+
+
+def _cluster(node: Measured) -> tuple[str, str]:
+    return node.subject.region, node.subject.id
+
+
+def _serving(
+    clusters: Sequence[CacheCluster], groups: Sequence[ReplicationGroup]
+) -> list[tuple[CacheCluster, ReplicationGroup | None]]:
+    by_name = {(group.region, group.id): group for group in groups}
     return [
-        (cluster, groups.get((cluster.region, cluster.replication_group_id or "")))
-        for cluster in store.all(CacheCluster)
+        (cluster, by_name.get((cluster.region, cluster.replication_group_id or "")))
+        for cluster in clusters
         if cluster.status not in _NOT_YET
     ]
 

@@ -27,6 +27,9 @@ from cachekeep.monitor.readings import Vocabulary, number
 log = structlog.get_logger()
 
 INTERVAL_S = 1.0
+# A process's memory moves slowly, and its files cost as much as an INFO: read every so many seconds.
+PROCESS_EVERY = 5
+TRAFFIC_EVERY_S = 5.0
 # After the end of a minute its last readings may still be under way.
 SETTLE_S = 1.5
 # Wall clock and monotonic clock may drift apart so far within one second before it counts as a jump.
@@ -58,6 +61,8 @@ class Collector:
         self._offsets: dict[str, PrimaryOffsets] = {}
         self._machine = MachineGauges()
         self._processes: Mapping[int, ProcessReading] = {}
+        self._round = 0
+        self._counted_at = -math.inf
         self._finished: dict[int, dict[Subject, dict[str, Point]]] = {}
 
     async def run(self) -> None:
@@ -87,6 +92,14 @@ class Collector:
         groups = {node.measured.group for node in self._nodes.values() if node.measured.group is not None}
         return sorted([*self._nodes, *groups])
 
+    def totals(self, subject: Subject) -> Mapping[str, float]:
+        node = self._nodes.get(subject)
+        return {} if node is None else node.gathering.totals()
+
+    def distributions(self, subject: Subject) -> Mapping[str, Point]:
+        node = self._nodes.get(subject)
+        return {} if node is None else node.gathering.distributions()
+
     def place(self, subject: Subject) -> Place | None:
         node = self._nodes.get(subject)
         return None if node is None else node.measured.place
@@ -105,7 +118,10 @@ class Collector:
         machine: MachineReading = self._in.host.machine()
         self._machine.see(time.monotonic(), machine)
         pids = [node.measured.pid for node in self._nodes.values() if node.measured.pid is not None]
-        self._processes = self._in.host.processes(pids)
+        self._round += 1
+        due = [pid for pid in pids if pid not in self._processes or (pid + self._round) % PROCESS_EVERY == 0]
+        kept = {pid: self._processes[pid] for pid in pids if pid in self._processes}
+        self._processes = {**kept, **self._in.host.processes(due)}
 
     def _take_census(self, tasks: asyncio.TaskGroup) -> None:
         wanted = {measured.subject: measured for measured in self._census()}
@@ -196,17 +212,21 @@ class Collector:
                 await asyncio.to_thread(self._in.series.write, minute, {**rows, **groups})
 
     def _count_traffic(self) -> None:
+        """Every few seconds, and at the end of each minute: the kernel lists every connection of the machine."""
+        at = self._in.now()
+        if 0 <= at - self._counted_at < TRAFFIC_EVERY_S and at % MINUTE_S < MINUTE_S - 3 * INTERVAL_S:
+            return
+        self._counted_at = at
         owners = {a: str(n.measured.subject) for n in self._nodes.values() for a in n.measured.listens}
         seen = self._in.host.traffic(owners) if owners else None
         if seen is not None:
-            at = self._in.now()
             for subject, node in self._nodes.items():
                 if (traffic := seen.get(str(subject))) is not None:
                     node.gathering.count(at, _packets(traffic))
         exceeded = self._machine.counters()
         for node in self._nodes.values():
             if node.measured.pid is not None and exceeded:
-                node.gathering.exceeded(self._in.now(), exceeded)
+                node.gathering.exceeded(at, exceeded)
 
     def _of_groups(self, rows: Mapping[Subject, Mapping[str, Point]]) -> dict[Subject, dict[str, Point]]:
         groups: dict[Subject, dict[str, Point]] = {}

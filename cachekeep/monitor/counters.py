@@ -25,13 +25,18 @@ class Counters:
         self._last_at = 0.0
         self._carried: dict[str, float] = {}
         self._whole = False
+        self._sums: dict[str, float] = {}
+        self._told: dict[str, float] = {}
 
     def see(self, at: float, run: str, up_s: float, values: Values) -> None:
         """run: names the run of the engine. up_s: its age. values: the counters by name, computed only when needed."""
         if run != self._run:
             self._begin(at, run, up_s, values)
         elif self._last is None:
-            self._base = values()
+            # Nobody looked for a while: that belongs to no minute, but it was counted.
+            now = values()
+            self._sum(_increases(self._base, now))
+            self._base = now
         self._last, self._last_at = values, at
 
     def close(self, end: float) -> dict[str, float] | None:
@@ -40,7 +45,9 @@ class Counters:
             return None
         now = self._last()
         fresh = end - self._last_at <= STALE_S
-        increases = self._with(now) if self._whole and fresh else None
+        seen = self._with(now)
+        increases = seen if self._whole and fresh else None
+        self._sum(seen)
         self._carried = {}
         self._base = now
         self._whole = fresh
@@ -48,10 +55,20 @@ class Counters:
             self._last = None
         return increases
 
+    def totals(self) -> dict[str, float]:
+        """All increases that were seen since the first look, those of minutes that count for nothing too."""
+        seen = self._with(self._last()) if self._last is not None else self._carried
+        for name in {**self._sums, **seen}:
+            # Never less than before, when the engine was reset within the minute: whoever keeps the totals takes a step
+            # down for a start from zero.
+            total = self._sums.get(name, 0.0) + seen.get(name, 0.0)
+            self._told[name] = max(total, self._told.get(name, 0.0))
+        return dict(self._told)
+
     def _begin(self, at: float, run: str, up_s: float, values: Values) -> None:
         """Another run of the engine. One that was started since the last look has counted from zero under our eyes."""
         watched = self._last is not None and self._whole
-        if watched and self._last is not None:
+        if self._last is not None:
             self._carried = self._with(self._last())
         since = at - self._last_at if self._last is not None else 60.0
         born_now = up_s <= since + 2.0
@@ -63,7 +80,18 @@ class Counters:
     def _with(self, now: Mapping[str, float]) -> dict[str, float]:
         """Carried over from earlier runs, and the increases since the base. Less than the base: counted anew."""
         sums = dict(self._carried)
-        for name, value in now.items():
-            before = self._base.get(name, 0.0)
-            sums[name] = sums.get(name, 0.0) + (value - before if value >= before else value)
+        for name, increase in _increases(self._base, now).items():
+            sums[name] = sums.get(name, 0.0) + increase
         return sums
+
+    def _sum(self, increases: Mapping[str, float]) -> None:
+        for name, increase in increases.items():
+            self._sums[name] = self._sums.get(name, 0.0) + increase
+
+
+def _increases(base: Mapping[str, float], now: Mapping[str, float]) -> dict[str, float]:
+    found = {}
+    for name, value in now.items():
+        before = base.get(name, 0.0)
+        found[name] = value - before if value >= before else value
+    return found

@@ -7,8 +7,8 @@ has no counters.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from cachekeep.codec.info_view import InfoView
 from cachekeep.domain.metric_ports import ProcessReading
 from cachekeep.domain.metrics import Buckets, Metric, Point
 from cachekeep.monitor import readings
@@ -17,29 +17,13 @@ from cachekeep.monitor.latencies import Latencies
 from cachekeep.monitor.readings import Fields, Vocabulary, number
 
 
-@dataclass(slots=True)
-class _Gauge:
-    count: int = 0
-    total: float = 0.0
-    least: float = 0.0
-    most: float = 0.0
-
-    def add(self, value: float) -> None:
-        self.least = value if not self.count else min(self.least, value)
-        self.most = value if not self.count else max(self.most, value)
-        self.count += 1
-        self.total += value
-
-    def point(self) -> Point:
-        return Point(float(self.count), self.total, self.least, self.most)
-
-
 class Gathering:
     """speaks_resp: Valkey or Redis; else Memcached."""
 
     def __init__(self, vocabulary: Vocabulary, *, speaks_resp: bool) -> None:
         self._vocabulary, self._speaks_resp = vocabulary, speaks_resp
-        self._gauges: dict[str, _Gauge] = {}
+        # Count, sum, least, most of the minute so far, by metric. Lists, as they are touched for every node and second.
+        self._gauges: dict[str, list[float]] = {}
         self._counters, self._stream = Counters(), Counters()
         self._traffic, self._allowances = Counters(), Counters()
         self._latencies = Latencies(vocabulary.families)
@@ -64,10 +48,11 @@ class Gathering:
             stream = f"{run} {fields.get('master_replid', '')} {fields.get('role', '')}"
             self._stream.see(at, stream, 1e9, lambda: {"ReplicationBytes": offset})
         self._add(gauges)
+        if isinstance(fields, InfoView):
+            fields.fold()  # it is kept until the next look, for its counters
 
     def silent(self) -> None:
         """It did not answer this second."""
-        self.now = {}
         self._add({"Answering": 0.0})
 
     def count(self, at: float, packets: Mapping[str, float]) -> None:
@@ -83,7 +68,7 @@ class Gathering:
 
         latencies: the engine's distributions at its end, by command; None when they could not be read.
         """
-        points = {name: gauge.point() for name, gauge in self._gauges.items()}
+        points = {name: Point(count, total, least, most) for name, (count, total, least, most) in self._gauges.items()}
         self._gauges = {}
         increases: dict[str, float] = {}
         for counters in (self._counters, self._stream, self._traffic, self._allowances):
@@ -94,13 +79,31 @@ class Gathering:
         points |= {name: Point.of(value) for name, value in self.minute.items()}
         return points | self._latencies.close(latencies, increases)
 
-    def _add(self, gauges: Mapping[str, float]) -> None:
-        self.now = dict(gauges)
+    def totals(self) -> dict[str, float]:
+        """Counters since the first look; they never decrease."""
+        sums: dict[str, float] = {}
+        for counters in (self._counters, self._stream, self._traffic, self._allowances):
+            sums |= counters.totals()
+        return {name: value for name, value in sums.items() if not name.startswith("usec:")}
+
+    def distributions(self) -> Mapping[str, Point]:
+        """How long reads and writes took, of all whole minutes so far."""
+        return dict(self._latencies.totals)
+
+    def _add(self, gauges: dict[str, float]) -> None:
+        """gauges is kept."""
+        self.now, kept = gauges, self._gauges
         for name, value in gauges.items():
-            gauge = self._gauges.get(name)
-            if gauge is None:
-                gauge = self._gauges[name] = _Gauge()
-            gauge.add(value)
+            statistics = kept.get(name)
+            if statistics is None:
+                kept[name] = [1.0, value, value, value]
+                continue
+            statistics[0] += 1.0
+            statistics[1] += value
+            if value < statistics[2]:
+                statistics[2] = value
+            elif value > statistics[3]:
+                statistics[3] = value
 
     def _of_cpu(self, at: float, run: str, fields: Fields, gauges: dict[str, float]) -> None:
         """EngineCPUUtilization over the time since the last look of the same run."""

@@ -19,6 +19,8 @@ class Latencies:
     def __init__(self, families: Mapping[str, frozenset[str]]) -> None:
         self._families = families
         self._before: dict[str, dict[float, float]] | None = None
+        # All that was measured so far, by metric: never decreases.
+        self.totals: dict[str, Point] = {}
 
     def close(self, now: Mapping[str, Buckets] | None, increases: Mapping[str, float]) -> dict[str, Point]:
         """Points of the minute; empty for the first one, and where nothing was read or written.
@@ -37,6 +39,7 @@ class Latencies:
             buckets = _difference(before[metric], counted[metric])
             if buckets:
                 found[metric] = _point(buckets, increases.get(f"usec:{family}"))
+                self.totals[metric] = _joined(self.totals.get(metric), found[metric])
         return found
 
     def _count(self, now: Mapping[str, Buckets], family: str) -> dict[float, float]:
@@ -62,3 +65,13 @@ def _point(buckets: Buckets, usec: float | None) -> Point:
     most = sum(bound * many for bound, many in buckets)
     total = most if usec is None or not 0 < usec <= most else usec
     return Point(count, total, buckets[0][0] / 2, buckets[-1][0], buckets)
+
+
+def _joined(one: Point | None, two: Point) -> Point:
+    if one is None:
+        return two
+    sums = dict(one.buckets)
+    for bound, count in two.buckets:
+        sums[bound] = sums.get(bound, 0.0) + count
+    least, most = min(one.least, two.least), max(one.most, two.most)
+    return Point(one.count + two.count, one.total + two.total, least, most, tuple(sorted(sums.items())))

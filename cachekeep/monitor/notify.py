@@ -9,7 +9,7 @@ import asyncio
 import json
 import uuid
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -30,8 +30,11 @@ PAUSES_S = (1.0, 5.0, 25.0, 125.0)
 MOST_WAITING = 200
 # Of one try, above whatever deadlines the channels have themselves.
 DEADLINE_S = 60.0
-# Of a trial: whoever asked for it waits for the answer, 10 s at most.
-TRIAL_S = 8.0
+# An event may be stored after one that came later.
+LATE_S = 60.0
+MOST_SEEN = 10_000
+# Of a trial: whoever asked for it waits for the answer, and the service, when it ends, waits 5 s for requests.
+TRIAL_S = 4.5
 
 
 @dataclass
@@ -201,8 +204,9 @@ class EventTeller:
         self._publisher = publisher
         self._clock = clock
         self._since = clock.now()
-        self._told: set[Event] = set()
+        self._seen: dict[Event, None] = {}
         self._topics: dict[tuple[str, SourceType, str], str] = {}
+        self._there: set[tuple[str, SourceType, str]] = set()
         self._changed = asyncio.Event()
         store.subscribe(self._note)
         self._look_up_topics()
@@ -220,35 +224,45 @@ class EventTeller:
 
     def tell(self) -> None:
         """Publish what has happened since the last call. A clock that was set back begins anew."""
-        now = self._clock.now()
-        self._since = min(self._since, now)
-        before = self._topics
+        before, there = self._topics, self._there
         self._look_up_topics()
-        # What was just deleted has a last event, and no topic any more.
-        topics = {**before, **self._topics}
-        events = [
-            event
-            for region in sorted({region for region, _, _ in topics})
-            for event in self._store.events(region, since=self._since, until=now, source_type=None, source_id=None)
-            if event not in self._told
-        ]
-        for event in events:
+        # What was just deleted has a last event, and no topic any more; what was made inactive has no more of them.
+        topics = {key: arn for key, arn in before.items() if key not in self._there} | self._topics
+        for event in self._new_events({region for region, _, _ in self._there | there}):
             arn = topics.get((event.region, event.source_type, event.source_id))
             if arn is not None:
                 problem = self._publisher.publish(arn, event_name(event), event_message(event))
                 if problem is not None:
                     log.warning("an event is not told", source=event.source_id, reason=problem)
-        self._since = max([self._since, *(event.at for event in events)])
-        self._told = {event for event in {*self._told, *events} if event.at >= self._since}
+
+    def _new_events(self, regions: Iterable[str]) -> list[Event]:
+        """Those not seen before, of whomever: an event that nobody was to be told of is not told later."""
+        now = self._clock.now()
+        if now < self._since:
+            self._since = now - LATE_S
+        events = [
+            event
+            for region in sorted(regions)
+            for event in self._store.events(region, since=self._since, until=now, source_type=None, source_id=None)
+            if event not in self._seen
+        ]
+        self._since = max([self._since, *(event.at - LATE_S for event in events)])
+        self._seen |= dict.fromkeys(events)
+        for event in list(self._seen)[:-MOST_SEEN]:
+            del self._seen[event]
+        return events
 
     def _look_up_topics(self) -> None:
         found: dict[tuple[str, SourceType, str], str] = {}
         owners: dict[tuple[str, str], str] = {}
+        self._there = set()
         for group in self._store.all(ReplicationGroup):
+            self._there.add((group.region, SourceType.REPLICATION_GROUP, group.id))
             if group.upkeep.notification_topic and group.upkeep.notification_active:
                 owners[group.region, group.id] = group.upkeep.notification_topic
                 found[group.region, SourceType.REPLICATION_GROUP, group.id] = group.upkeep.notification_topic
         for cluster in self._store.all(CacheCluster):
+            self._there.add((cluster.region, SourceType.CACHE_CLUSTER, cluster.id))
             own = cluster.upkeep.notification_topic if cluster.upkeep.notification_active else None
             owner = owners.get((cluster.region, cluster.replication_group_id or ""))
             topic = owner if cluster.replication_group_id else own

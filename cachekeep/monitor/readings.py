@@ -6,9 +6,10 @@ Fields of INFO: valkey server.c `genValkeyInfoString`; of `stats`: memcached doc
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from cachekeep.codec.info_view import InfoView
 from cachekeep.domain.metrics import Metric, MetricKind
 
 Fields = Mapping[str, str]
@@ -142,9 +143,8 @@ def _of_memory(fields: Fields, found: dict[str, float]) -> None:
 def _of_keyspace(fields: Fields, found: dict[str, float], *, replica: bool) -> None:
     """`db0:keys=7,expires=2,avg_ttl=90000`; a database without keys has no line."""
     keys = expires = volatile = 0.0
-    for name in (f"db{number}" for number in range(int(number(fields, "databases") or 16))):
-        line = fields.get(name)
-        if line is None:
+    for name, line in _section(fields, "Keyspace", "db"):
+        if not name[2:].isdecimal():
             continue
         parts = dict(part.partition("=")[::2] for part in line.split(","))
         keys += number(parts, "keys") or 0.0
@@ -163,13 +163,18 @@ def _of_commands(fields: Fields, families: Mapping[str, frozenset[str]], found: 
     if not families:
         return
     used: dict[str, tuple[float, float]] = {}
-    for name, line in fields.items():
-        if name.startswith("cmdstat_"):
-            parts = dict(part.partition("=")[::2] for part in line.split(","))
-            command = name[len("cmdstat_") :].partition("|")[0].lower()
-            calls, usec = used.get(command, (0.0, 0.0))
-            used[command] = (calls + (number(parts, "calls") or 0.0), usec + (number(parts, "usec") or 0.0))
+    for name, line in _section(fields, "Commandstats", "cmdstat_"):
+        parts = dict(part.partition("=")[::2] for part in line.split(","))
+        command = name[len("cmdstat_") :].partition("|")[0].lower()
+        calls, usec = used.get(command, (0.0, 0.0))
+        used[command] = (calls + (number(parts, "calls") or 0.0), usec + (number(parts, "usec") or 0.0))
     for family, commands in families.items():
         mine = [used[command] for command in commands if command in used]
         found[f"{family}Cmds"] = sum(calls for calls, _ in mine)
         found[f"usec:{family}"] = sum(usec for _, usec in mine)
+
+
+def _section(fields: Fields, title: str, prefix: str) -> Iterator[tuple[str, str]]:
+    """The fields of one section of INFO, all of whose names begin so."""
+    pairs = fields.section(title) if isinstance(fields, InfoView) else iter(fields.items())
+    return (pair for pair in pairs if pair[0].startswith(prefix))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
 from cachekeep.domain.metric_ports import SampledKey
 from cachekeep.domain.verdicts import Level, Threshold, Verdict
@@ -23,6 +24,8 @@ SCRIPTS = frozenset(("eval", "evalsha", "eval_ro", "evalsha_ro", "fcall", "fcall
 _CPU = ("CPUUtilization", "EngineCPUUtilization")
 _MEMORY = ("DatabaseMemoryUsagePercentage", "DatabaseCapacityUsagePercentage", "FreeableMemoryPercentage", "SwapUsage")
 _NETWORK = ("NetworkBytesIn", "NetworkBytesOut", "NetworkPacketsIn", "NetworkPacketsOut")
+_CONNECTIONS = ("ConnectionsUsagePercentage", "NetworkConntrackAllowanceExceeded")
+_NOT_THE_ENGINE = "the engine's own thread is not what is busy"
 _TELLING_SHARE = 0.25
 _SHOWN = 3
 _MIB = 1048576
@@ -41,15 +44,38 @@ class CommandTime:
 class Evidence:
     """What was seen of a node besides its metrics. Empty where nobody looked.
 
-    commands: by time, longest first. keys: sampled. clients: connections by IP address. evictions: keys evicted in the
-    last minute, None where not known.
+    commands: by time, longest first, of the last commands_over_s seconds (None: since the engine's start). keys:
+    sampled. clients: connections by IP address. evictions: keys evicted in the last minute, None where not known.
+    trouble: why a look did not succeed, in a sentence.
     """
 
     commands: Sequence[CommandTime] = ()
+    commands_over_s: float | None = None
     keys: Sequence[SampledKey] = ()
     clients: Mapping[str, int] = field(default_factory=dict)
     evictions: float | None = None
     fragmentation: float | None = None
+    trouble: str = ""
+
+
+class Look(StrEnum):
+    """What can be looked at more closely."""
+
+    COMMANDS = "commands"
+    KEYS = "keys"
+    CLIENTS = "clients"
+
+
+def looks_for(metric: str) -> frozenset[Look]:
+    """What would be evidence for a verdict on the metric."""
+    looks = set()
+    if metric in (*_CPU, *_NETWORK):
+        looks.add(Look.COMMANDS)
+    if metric in (*_CPU, *_NETWORK, *_MEMORY):
+        looks.add(Look.KEYS)
+    if metric in (*_CONNECTIONS, *_NETWORK):
+        looks.add(Look.CLIENTS)
+    return frozenset(looks)
 
 
 def command_times(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[CommandTime, ...]:
@@ -76,9 +102,8 @@ def explained(verdict: Verdict, threshold: Threshold, values: Mapping[str, float
     cause, following = _cause(verdict, threshold, values, evidence)
     if not cause:
         cause = f"usual causes: {', '.join(threshold.causes)}"
-    return replace(
-        verdict, cause=cause, next=following or threshold.next, evidence=tuple(_seen(verdict.metric, evidence))
-    )
+    seen = () if cause == _NOT_THE_ENGINE else tuple(_seen(verdict.metric, evidence))
+    return replace(verdict, cause=cause, next=following or threshold.next, evidence=seen)
 
 
 def _cause(verdict: Verdict, threshold: Threshold, values: Mapping[str, float], evidence: Evidence) -> tuple[str, str]:
@@ -89,7 +114,7 @@ def _cause(verdict: Verdict, threshold: Threshold, values: Mapping[str, float], 
     if metric == "ConnectionsUsagePercentage":
         return _of_clients(evidence)
     if metric == "CPUUtilization" and values.get("EngineCPUUtilization", 100.0) < _half(verdict):
-        return "the engine's own thread is not what is busy", "See what else runs on the host: a backup, other nodes."
+        return _NOT_THE_ENGINE, "See what else runs on the host: a backup, other nodes."
     if metric in _CPU:
         return _of_commands(evidence)
     if metric in _MEMORY:
@@ -187,8 +212,10 @@ def _seen(metric: str, evidence: Evidence) -> list[str]:
     lines = []
     if metric in (*_CPU, *_NETWORK):
         total = sum(entry.usec for entry in evidence.commands) or 1
+        over_s = evidence.commands_over_s
+        within = "since the engine's start" if over_s is None else f"in the last {max(1, round(over_s))} s"
         lines += [
-            f"{_written(entry.name)}: {entry.usec / total:.0%} of the time, {entry.calls:,} calls"
+            f"{_written(entry.name)}: {entry.usec / total:.0%} of the time of commands, {_times(entry.calls)} {within}"
             for entry in evidence.commands[:_SHOWN]
         ]
     if metric in (*_MEMORY, *_NETWORK):
@@ -197,12 +224,14 @@ def _seen(metric: str, evidence: Evidence) -> list[str]:
     if metric in (*_NETWORK, *_CPU):
         hot = sorted((key for key in evidence.keys if key.frequency), key=lambda key: -(key.frequency or 0))
         lines += [f"often used key {key.name!r}, frequency counter {key.frequency}" for key in hot[:_SHOWN]]
-    if metric in ("ConnectionsUsagePercentage", "NetworkConntrackAllowanceExceeded", *_NETWORK):
+    if metric in (*_CONNECTIONS, *_NETWORK):
         lines += [f"{count} connections from {address}" for address, count in _busiest(evidence.clients)[:_SHOWN]]
     if metric in ("CacheHitRate", *_MEMORY) and evidence.evictions is not None:
         lines.append(f"{evidence.evictions:,.0f} keys evicted in the last minute")
     if metric in _MEMORY and evidence.fragmentation is not None:
         lines.append(f"memory fragmentation ratio {evidence.fragmentation:.2f}")
+    if evidence.trouble and looks_for(metric):
+        lines.append(f"a closer look did not succeed: {evidence.trouble}")
     return lines
 
 
@@ -215,6 +244,10 @@ def _stats(text: str) -> tuple[int, int]:
 
 def _busiest(clients: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted(clients.items(), key=lambda entry: (-entry[1], entry[0]))
+
+
+def _times(calls: int) -> str:
+    return "1 call" if calls == 1 else f"{calls:,} calls"
 
 
 def _written(name: str) -> str:

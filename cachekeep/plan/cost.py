@@ -99,11 +99,14 @@ def why_unknown(node_type: str, names: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class RunningCost:
-    """What one group or cluster would cost at AWS. usd: None when no price is known; then `note` says so."""
+    """What one group, cluster or watched target costs at AWS. usd: None when no price is known; then `note` says so.
+
+    engine: None before a watched target answered. node_type: "" where nobody said it.
+    """
 
     id: str
     kind: str
-    engine: Engine
+    engine: Engine | None
     node_type: str
     nodes: int
     region: str
@@ -119,19 +122,25 @@ def running_cost(
 
     A former or coming instance of a node is no node of its own at AWS.
     """
-    engine = Engine(resource["engine"])
+    engine = Engine(resource["engine"]) if resource["engine"] else None
     where = region or resource["region"]
     count = sum(1 for node in resource["nodes"] if node.get("spare") is None)
-    price = prices.find(resource["node_type"], where, engine)
+    price = prices.find(resource["node_type"], where, engine) if engine is not None else None
     usd = None
     if price is not None and count:
         usd = cost_usd(price, Usage(count, usage.utilisation_pct, usage.hours))
-    note = ""
-    if not count:
-        note = "no nodes yet"
-    elif usd is None:
-        note = f"the price of {resource['node_type']} for {engine.label} in {where} is unknown"
+    note = "" if usd is not None else _why_no_sum(resource, engine, count, where)
     return RunningCost(resource["id"], kind, engine, resource["node_type"], count, where, price, usd, note)
+
+
+def _why_no_sum(resource: Mapping[str, Any], engine: Engine | None, count: int, region: str) -> str:
+    if not resource["node_type"]:
+        return f"nobody said which node type {resource['id']} has"
+    if not count:
+        return f"{resource['id']} has no nodes yet"
+    if engine is None:
+        return f"the engine of {resource['id']} is not known yet"
+    return f"the price of {resource['node_type']} for {engine.label} in {region} is unknown"
 
 
 @dataclass(frozen=True)

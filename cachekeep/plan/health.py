@@ -14,25 +14,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cachekeep.domain.metrics import Column, Tier
+from cachekeep.domain.metrics import Tier
 from cachekeep.domain.verdicts import Level, Threshold, Verdict, worst
 from cachekeep.plan.causes import Evidence, explained
-from cachekeep.plan.verdict import Context, judge
+from cachekeep.plan.verdict import NO_PAST, Context, Past, judge
 
 # As monitoring plugins have it, so that a check can run the command as it is. 3, cannot tell, is also what commands
 # return when the service is down.
 EXIT_CODES = {Level.SAFE: 0, Level.WARNING: 1, Level.RISK: 2}
 EXIT_CANNOT_TELL = 3
-_EMPTY = Column()
 
 
 @dataclass(frozen=True)
 class NodeReading:
-    """id: as people see it (`demo-001`). columns: of the last hours, by metric."""
+    """id: as people see it (`demo-001`). past: by metric; one that is missing has none."""
 
     id: str
     context: Context
-    columns: Mapping[str, Column] = field(default_factory=dict)
+    past: Mapping[str, Past] = field(default_factory=dict)
     evidence: Evidence = field(default_factory=Evidence)
 
 
@@ -47,13 +46,15 @@ def assemble(
     }
     tiers = [_tier(tier, [by_metric[t.metric] for t in thresholds if t.tier is tier]) for tier in Tier]
     level = worst(Level(tier["level"]) for tier in tiers)
+    titles = [metric["title"] for tier in tiers for metric in tier["metrics"] if metric["level"] == level.value]
+    silent = [node.id for node in nodes if node.context.trouble]
     return {
         "id": group,
         "region": region,
         "at": at,
         "level": level.value,
-        "sentence": _sentence(level, nodes, tiers),
-        "exit_code": exit_code(level, cannot_tell=not nodes or any(node.context.trouble for node in nodes)),
+        "sentence": sentence_of(level, titles, silent),
+        "exit_code": exit_code(level, cannot_tell=not nodes or bool(silent)),
         "nodes": [_node(node, found[node.id]) for node in nodes],
         "tiers": tiers,
     }
@@ -72,7 +73,7 @@ def _verdicts(node: NodeReading, thresholds: Sequence[Threshold]) -> dict[str, V
     values = node.context.values
     return {
         threshold.metric: explained(
-            judge(threshold, values.get(threshold.metric), node.columns.get(threshold.metric, _EMPTY), node.context),
+            judge(threshold, values.get(threshold.metric), node.past.get(threshold.metric, NO_PAST), node.context),
             threshold,
             values,
             node.evidence,
@@ -133,10 +134,9 @@ def _node(node: NodeReading, verdicts: Mapping[str, Verdict]) -> dict[str, Any]:
     return {"id": node.id, "role": node.context.role, "level": level.value, "trouble": node.context.trouble}
 
 
-def _sentence(level: Level, nodes: Sequence[NodeReading], tiers: Sequence[Mapping[str, Any]]) -> str:
-    silent = [node.id for node in nodes if node.context.trouble]
+def sentence_of(level: Level, titles: Sequence[str], silent: Sequence[str]) -> str:
+    """How a group stands. titles: of the metrics at that level. silent: nodes without numbers."""
     tail = f"; no numbers from {', '.join(silent[:3])}{' and others' if len(silent) > 3 else ''}" if silent else ""
     if level in (Level.SAFE, Level.UNKNOWN):
         return ("nothing is known yet" if level is Level.UNKNOWN else "all that is known is safe") + tail
-    titles = [metric["title"] for tier in tiers for metric in tier["metrics"] if metric["level"] == level.value]
     return f"{level.value}: {', '.join(titles)}{tail}"

@@ -231,7 +231,7 @@ class Book:
                 last = int(rest[0]) if rest and isinstance(rest[0], float) else len(array)
                 return array[int(first) : last]
             case _, [float() as number] if name in functions.EACH:
-                return functions.EACH[name](number)
+                return functions.number_of(name, number)
             case _, [(Series() | tuple()) as of]:
                 return self._apply_to_series(name, of)
         raise MathError(f"Unsupported arguments of {name[:40]}, or no such function")
@@ -255,7 +255,7 @@ class Book:
             raise MathError(f"{name} takes one array of time series, or several time series and numbers")
         series = [value for value in values if isinstance(value, Series)]
         if not series:
-            return functions.FOLDS[name]([value for value in values if isinstance(value, float)])
+            return functions.number_of_all(name, [value for value in values if isinstance(value, float)])
         starts = series[0].starts
         constants = [Series("", 1, starts, [value] * len(starts)) for value in values if isinstance(value, float)]
         return functions.fold(name, (*series, *constants))

@@ -43,6 +43,7 @@ class Confidence(StrEnum):
 class Shape:
     """One way to run it. usd_month: None when the price is not known. usable_bytes: of all shards together.
 
+    usd_by_engine: of a shape that holds it, for every engine that could run it with the same data.
     why_not: the demand that it does not meet, "" when it holds the load. notes: what to know before choosing it.
     """
 
@@ -54,6 +55,7 @@ class Shape:
     usable_bytes: float
     why_not: str = ""
     notes: tuple[str, ...] = ()
+    usd_by_engine: tuple[tuple[Engine, Decimal | None], ...] = ()
 
     @property
     def nodes(self) -> int:
@@ -125,19 +127,28 @@ def _shapes(load: Load, specs: Mapping[str, NodeSpecs], prices: PriceList, regio
 def _shape(
     specs: NodeSpecs, engine: Engine, shards: int, replicas: int, load: Load, prices: PriceList, region: str
 ) -> Shape:
-    price = prices.find(specs.type.name, region, engine)
+    usage = Usage(shards * (1 + replicas))
+    usd = {engine: _usd(prices, specs.type.name, region, engine, usage)}
     reason = why_not(specs, engine, shards, replicas, load)
     other = "" if engine is load.seen.engine else f" ({engine.label})"
+    if engine.speaks_resp and not reason:
+        usd = {one: _usd(prices, specs.type.name, region, one, usage) for one in (Engine.VALKEY, Engine.REDIS)}
     return Shape(
         engine,
         specs.type.name,
         shards,
         replicas,
-        cost_usd(price, Usage(shards * (1 + replicas))) if price else None,
+        usd[engine],
         usable_bytes(specs, engine, load.goal) * shards,
         f"{shape_name(specs.type.name, shards, replicas, engine)}{other}: {reason}" if reason else "",
         () if reason else tuple(_notes(specs, engine, shards, replicas, load)),
+        tuple(usd.items()),
     )
+
+
+def _usd(prices: PriceList, node_type: str, region: str, engine: Engine, usage: Usage) -> Decimal | None:
+    price = prices.find(node_type, region, engine)
+    return cost_usd(price, usage) if price else None
 
 
 def _engines(engine: Engine) -> tuple[Engine, ...]:
@@ -186,18 +197,22 @@ def _present(load: Load, specs: NodeSpecs | None, prices: PriceList, region: str
 
 
 def _rank(shape: Shape) -> tuple[bool, Decimal, int, float, str]:
-    """By price; of one price the fewer nodes, then the larger memory."""
+    """By price; of one price the fewer nodes, then the larger memory. Without a price the smaller ones come first."""
     usd = shape.usd_month
-    return usd is None, usd or Decimal(0), shape.nodes, -shape.usable_bytes, shape.node_type
+    if usd is None:
+        return True, Decimal(0), 0, shape.usable_bytes, f"{shape.nodes:03d}{shape.node_type}"
+    return False, usd, shape.nodes, -shape.usable_bytes, shape.node_type
 
 
 def _unknowns(seen: Observed, load: Load) -> Iterator[str]:
+    whole = seen.cpu_pct if load.host_vcpu is not None else None
     told = {
         "used memory": seen.used_bytes,
         "growth (taken as none)": seen.growth_bytes_per_day,
         "fragmentation": seen.fragmentation_ratio if seen.engine.speaks_resp else 0,
         "engine CPU": seen.engine_cpu_pct if seen.engine.speaks_resp else 0,
-        "CPU of the node": seen.cpu_pct if load.host_vcpu is not None else None,
+        # Valkey and Redis spend most of it in the engine's main thread; that the rest is left out is told.
+        "CPU of the node": seen.engine_cpu_pct if whole is None and seen.engine.speaks_resp else whole,
         "connections": seen.connections,
         "network in": seen.bytes_in_per_s,
         "network out": seen.bytes_out_per_s,
@@ -222,6 +237,9 @@ def _answer(candidates: Sequence[Shape], present: Shape | None, load: Load) -> s
     if best.usd_month is None:
         return f"{best} would hold it, at a price that is unknown"
     text = f"{best} ({best.engine.label}) would hold it for {best.usd_month:.2f} USD a month"
+    unpriced = next((shape for shape in candidates if shape.usd_month is None), best)
+    if unpriced.usable_bytes < best.usable_bytes:
+        text += f" ({unpriced} is smaller, at a price that is unknown)"
     if best.replicas < load.seen.replicas:
         text += f", with {best.replicas} instead of {load.seen.replicas} replicas"
     simple = next((shape for shape in candidates if shape.shards == 1 and shape.usd_month is not None), None)
@@ -261,6 +279,9 @@ def _shape_json(shape: Shape) -> dict[str, Any]:
         "replicas": shape.replicas,
         "nodes": shape.nodes,
         "usd_month": None if shape.usd_month is None else float(shape.usd_month),
+        "usd_month_by_engine": {
+            engine.value: None if usd is None else float(usd) for engine, usd in shape.usd_by_engine
+        },
         "usable_bytes": shape.usable_bytes,
         "why_not": shape.why_not or None,
         "notes": list(shape.notes),

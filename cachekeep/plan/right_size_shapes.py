@@ -18,6 +18,7 @@ ASSUMPTIONS = (
     "keys and load spread evenly over the shards",
     "a core of every node type does as much as one of the present nodes",
     "Valkey and Redis execute commands on one core of a node, so more vCPUs do not lower the engine's CPU",
+    "where only the engine's main thread was measured, what the node does besides (snapshots, I/O threads) is left out",
     "every client connects to every node",
     "with fewer replicas the busiest node takes over their load",
     "network is compared with the baseline, not with what a node may burst to",

@@ -27,7 +27,7 @@ class Context:
     """What a metric is judged against. now: seconds since 1970. values: those of the node's last reading, by name.
 
     role: `primary`, `replica` or "". baseline_bytes_per_s: of the node type's network, None where not known.
-    trouble: why the node cannot be asked now, in a sentence.
+    trouble: why the node cannot be asked now, in a sentence. untold: metrics that such a node never has -> why.
     """
 
     now: float
@@ -35,17 +35,46 @@ class Context:
     role: str = ""
     baseline_bytes_per_s: float | None = None
     trouble: str | None = None
+    untold: Mapping[str, str] = field(default_factory=dict)
 
 
-def judge(threshold: Threshold, current: float | None, column: Column, context: Context) -> Verdict:
-    """The verdict, without a likely cause (plan.causes adds it). current: the last value. column: of the last hours."""
+@dataclass(frozen=True)
+class Past:
+    """What the last hours say of one metric; good until the next point comes, and a fraction of the points' size.
+
+    recent: the threshold's statistic of its last minutes. usual: the median of before. None where there are too few
+    points, and for growth where it is not steady.
+    """
+
+    recent: float | None = None
+    usual: float | None = None
+    growth: Growth | None = None
+
+
+NO_PAST = Past()
+
+
+def past_of(threshold: Threshold, column: Column, now: float) -> Past:
+    """column: of the last hours, in minutes. now: seconds since 1970. The bounds of the threshold do not matter."""
+    if not column.starts:
+        return NO_PAST
+    averages = column.average()
+    return Past(
+        _recent(threshold, column, averages, now),
+        _usual(threshold, column, averages, now),
+        _growth(threshold, column, averages, now),
+    )
+
+
+def judge(threshold: Threshold, current: float | None, past: Past, context: Context) -> Verdict:
+    """The verdict, without a likely cause (plan.causes adds it). current: the last value."""
     if context.trouble is not None:
         return _unknown(threshold, context.trouble)
     if threshold.on_primary_only and context.role == "replica":
         return _unknown(threshold, "it tells nothing on a replica")
-    value = _judged_value(threshold, current, column, context.now)
+    value = _judged_value(threshold, current, past)
     if value is None:
-        return _unknown(threshold, threshold.absent)
+        return _unknown(threshold, context.untold.get(threshold.metric, threshold.absent))
     for need in threshold.needs:
         other = value if need.metric == threshold.metric else context.values.get(need.metric)
         if other is not None and not need.bound.holds(other):
@@ -53,8 +82,8 @@ def judge(threshold: Threshold, current: float | None, column: Column, context: 
     findings = [
         *_by_bounds(threshold, value),
         *_by_share(threshold, value, context.baseline_bytes_per_s),
-        *_by_history(threshold, value, column, context.now),
-        *_by_growth(threshold, value, column, context.now),
+        *_by_history(threshold, value, past),
+        *_by_growth(threshold, value, past),
     ]
     if not findings:
         return _unknown(threshold, "there is no number to compare it with, and too little history", value)
@@ -109,17 +138,39 @@ def _with(threshold: Threshold, given: object) -> Threshold:
     return replace(threshold, warning=warning, risk=risk)
 
 
-def _judged_value(threshold: Threshold, current: float | None, column: Column, now: float) -> float | None:
+def _recent(threshold: Threshold, column: Column, averages: Sequence[float], now: float) -> float | None:
     if threshold.statistic == "now":
-        return current
-    values = column.average() if threshold.statistic == "average" else list(column.most)
+        return None
+    values = averages if threshold.statistic == "average" else column.most
     # A point's minute has to begin within the time, so that a five minute average has at most five minutes in it.
     recent = [value for at, value in zip(column.starts, values, strict=True) if now - threshold.over_s <= at <= now]
-    if threshold.statistic == "maximum" and current is not None:
-        recent.append(current)
     if not recent:
-        return current
+        return None
     return fmean(recent) if threshold.statistic == "average" else max(recent)
+
+
+def _usual(threshold: Threshold, column: Column, averages: Sequence[float], now: float) -> float | None:
+    """The points that are judged are no part of it."""
+    if threshold.spike is None:
+        return None
+    before = [value for at, value in zip(column.starts, averages, strict=True) if at < now - threshold.over_s]
+    return median(before) if len(before) >= threshold.spike.least_points else None
+
+
+def _growth(threshold: Threshold, column: Column, averages: Sequence[float], now: float) -> Growth | None:
+    rule = threshold.growth
+    # A history that ended long ago does not grow any more.
+    if rule is None or column.starts[-1] < now - rule.over_s / 4:
+        return None
+    return steady_growth(column.starts, averages, over_s=rule.over_s, least_rise=rule.least_rise)
+
+
+def _judged_value(threshold: Threshold, current: float | None, past: Past) -> float | None:
+    if threshold.statistic == "now" or past.recent is None:
+        return current
+    if threshold.statistic == "maximum" and current is not None:
+        return max(past.recent, current)
+    return past.recent
 
 
 def _by_bounds(threshold: Threshold, value: float) -> list[Finding]:
@@ -149,29 +200,20 @@ def _by_share(threshold: Threshold, value: float, baseline: float | None) -> lis
     return [(Level.SAFE, text)]
 
 
-def _by_history(threshold: Threshold, value: float, column: Column, now: float) -> list[Finding]:
-    """Compare with what is usual. The points that are judged are no part of it."""
-    rule = threshold.spike
-    if rule is None:
+def _by_history(threshold: Threshold, value: float, past: Past) -> list[Finding]:
+    """Compare with what is usual."""
+    rule, usual = threshold.spike, past.usual
+    if rule is None or usual is None:
         return []
-    averages = zip(column.starts, column.average(), strict=True)
-    before = [average for at, average in averages if at < now - threshold.over_s]
-    if len(before) < rule.least_points:
-        return []
-    usual = median(before)
     if value > max(rule.floor, rule.times * usual):
         times = f"{value / usual:.2g} times" if usual else "far above"
         return [(Level.WARNING, f"a spike: {times} what is usual ({value_text(threshold, usual)})")]
     return [(Level.SAFE, f"no spike; usual is {value_text(threshold, usual)}")]
 
 
-def _by_growth(threshold: Threshold, value: float, column: Column, now: float) -> list[Finding]:
-    rule = threshold.growth
-    # A history that ended long ago does not grow any more.
-    if rule is None or not column.starts or column.starts[-1] < now - rule.over_s / 4:
-        return []
-    growth = steady_growth(column.starts, column.average(), over_s=rule.over_s, least_rise=rule.least_rise)
-    if growth is None:
+def _by_growth(threshold: Threshold, value: float, past: Past) -> list[Finding]:
+    rule, growth = threshold.growth, past.growth
+    if rule is None or growth is None:
         return []
     if rule.level is not None:
         return [(rule.level, _growing(threshold, growth))]
@@ -212,7 +254,7 @@ def _unknown(threshold: Threshold, why: str, value: float | None = None) -> Verd
 
 def _verdict(threshold: Threshold, level: Level, why: str, value: float | None) -> Verdict:
     text = "-" if value is None else value_text(threshold, value)
-    sentence = f"{threshold.title} is {level.value}: " + (why if value is None else f"{text}; {why}")
+    sentence = f"{threshold.title} is {level}: " + (why if value is None else f"{text}; {why}")
     return Verdict(
         threshold.metric, threshold.title, threshold.tier, level, text, sentence, threshold.means, number=value
     )

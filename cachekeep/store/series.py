@@ -1,7 +1,7 @@
 """Months of points in one bounded SQLite file, apart from the store of resources.
 
-One thread writes at a time; any thread reads, on connections of its own. Minutes are rows until their hour is over,
-then blocks of columns (store.series_block), of days later; old days keep coarser points (store.series_fold).
+One thread writes at a time; any thread reads, on connections of its own. Minutes are rows for half an hour or so, then
+columns in blocks (store.series_block), in three tiers (store.series_fold).
 """
 
 from __future__ import annotations
@@ -9,88 +9,83 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-import msgspec
 import structlog
 
-from cachekeep.codec.columns import ColumnDamaged
 from cachekeep.domain.metrics import MINUTE_S, Column, Point, Subject
-from cachekeep.store.series_block import Block, pack_minute, unpack_minute
+from cachekeep.domain.ports import WorldError
 from cachekeep.store.series_file import Damaged, is_damage, move_aside, open_reader, open_series, salvage
-from cachekeep.store.series_fold import DAY_S, HOUR_S, fold_hour, overlaid, roll_day, transaction
-from cachekeep.store.series_roll import cut, in_order, joined, rolled
+from cachekeep.store.series_fold import DAY_S, HOUR_S, Retention, bound, expire, fold, roll, to_roll, transaction
+from cachekeep.store.series_minute import pack_minute
+from cachekeep.store.series_names import Names
+from cachekeep.store.series_read import Asked, Reading
+
+__all__ = ["Retention", "SeriesFile"]
 
 log = structlog.get_logger()
 
-MIDDLE_S = 300
-COARSE_S = 3600
-# Minutes of an hour that come this late still find it open.
-GRACE_S = 300
-PENDING_MINUTES = 360
+# Of minutes that cannot be written: about three hours of 200 nodes.
+WAITING_BYTES = 16 << 20
+_ROW_BYTES = 150
+# A subject's minutes are folded when there are so many, or when they are so old.
+FOLD_MINUTES = 45
+FOLD_AFTER_S = 7200
+# Each write tends so large a part of the subjects: each has its turn before its minutes are much more.
+_PART = 45
+_READERS = 4
+_LOSSES, _LOSSES_TOLD = 100, 3
 # How far retention moves on at once: a clock that jumps ahead for a while must not cost the history.
 ADVANCE_S = 6 * HOUR_S
 _FOREVER = 1 << 53
 
-_Seen = dict[int, int]
-_seen_decoder = msgspec.msgpack.Decoder(_Seen)
-
-
-@dataclass(frozen=True)
-class Retention:
-    """Days that points of 60, 300 and 3600 seconds are kept: as CloudWatch does. most_bytes: of the file; when there
-    is more, the oldest goes first."""
-
-    fine_days: int = 15
-    middle_days: int = 63
-    coarse_days: int = 455
-    most_bytes: int = 4 << 30
-
 
 class SeriesFile:
-    """Implements domain.metric_ports.SeriesStore. Raises WorldError when the file is of a newer Cachekeep."""
+    """Implements domain.metric_ports.SeriesStore. Raises WorldError when the file is of a newer Cachekeep, or cannot be
+    opened."""
 
     def __init__(self, path: Path, retention: Retention | None = None, clock: Callable[[], float] = time.time) -> None:
         self._path, self._retention, self._clock = path, retention or Retention(), clock
         self._lock = threading.RLock()
         self._readers: list[sqlite3.Connection] = []
-        # Replaced, never changed in place: readers look without the lock.
+        # Minutes by start, packed by subject. Replaced, never changed in place: readers look without the lock.
         self._pending: dict[int, dict[int, bytes]] = {}
         self._waiting: str | None = None
+        self._dropped = 0
         self._loss: str | None = None
+        self._losses: dict[tuple[int, int], str] = {}
         self._refused: str | None = None
         self._suspect = False
         self._advanced_hour = -1
+        # How many rows a subject has, and the start of the last one.
+        self._unfolded: dict[int, tuple[int, int]] = {}
         try:
-            self._db = open_series(path)
-            self._load()
+            self._open()
+        except sqlite3.Error as error:
+            raise WorldError(f"the metrics file {path} cannot be opened: {error}") from error
+
+    def _open(self) -> None:
+        try:
+            self._db = open_series(self._path)
+            self._names = Names(self._db)
+            self._count_rows()
         except (Damaged, sqlite3.DatabaseError) as error:
             if not isinstance(error, Damaged) and not is_damage(error):
                 raise
             self._start_anew()
+            self._names = Names(self._db, damaged=True)
 
-    def _load(self) -> None:
-        self._metrics: dict[str, int] = dict(self._db.execute("SELECT name, id FROM metric").fetchall())
-        self._subjects: dict[Subject, int] = {}
-        self._seen: dict[int, _Seen] = {}
-        for number, region, name, node, seen in self._db.execute("SELECT id, region, name, node, seen FROM subject"):
-            self._subjects[Subject(region, name, node)] = number
-            with suppress(msgspec.MsgspecError):
-                self._seen[number] = _seen_decoder.decode(seen)
-        self._stored_metrics, self._stored_subjects = len(self._metrics), set(self._subjects.values())
-        self._open_hours: set[tuple[int, int]] = set()
-        for subject, start in self._db.execute("SELECT subject, start FROM minute"):
-            self._open_hours.add((subject, start - start % HOUR_S))
-        self._unsaved: set[int] = set()
+    def _count_rows(self) -> None:
+        rows = self._db.execute("SELECT subject, count(*), max(start) FROM minute GROUP BY subject")
+        self._unfolded = {subject: (count, last) for subject, count, last in rows}
 
     def _start_anew(self) -> None:
         aside = move_aside(self._path)
         self._db = open_series(self._path)
         kept = salvage(aside, self._db)
-        self._load()
+        self._count_rows()
         self._loss = (
             f"the metrics file was damaged: it is now {aside.name}; {kept['block']} blocks and {kept['minute']} "
             "minutes of it could be read and were kept"
@@ -99,52 +94,62 @@ class SeriesFile:
 
     @property
     def trouble(self) -> str | None:
-        return " ".join(t for t in (self._waiting, self._loss, self._refused) if t) or None
+        losses = list(self._losses.values())
+        told = losses[:_LOSSES_TOLD] + ([f"and {len(losses) - _LOSSES_TOLD} more"] if losses[_LOSSES_TOLD:] else [])
+        return "; ".join(t for t in (self._waiting, self._loss, self._refused, *told) if t) or None
 
     def close(self) -> None:
         with self._lock:
-            for reader in self._readers:
-                reader.close()
-            self._readers.clear()
+            while self._readers:
+                self._readers.pop().close()
             self._db.close()
 
     # Writing.
 
     def write(self, start: int, rows: Mapping[Subject, Mapping[str, Point]]) -> None:
         with self._lock:
-            if start > self._clock() + DAY_S:
-                self._refused = (
-                    f"a minute was refused that begins at {start}, more than a day from now: check the clock"
-                )
-                return
-            self._refused = None
-            self._keep(start - start % MINUTE_S, rows)
+            now = self._clock()
+            self._refused = self._refusal(start, now)
+            if self._refused is None:
+                self._keep(start - start % MINUTE_S, rows)
             self._attempt(self._flush)
-            if not self._waiting:
-                self._attempt(lambda: self.compact(self._clock(), most=2 + len(self._open_hours) // 30))
+            if self._waiting is None:
+                self._attempt(lambda: self._tend(now))
+
+    def _refusal(self, start: int, now: float) -> str | None:
+        if start > now + DAY_S:
+            return f"a minute was refused that begins at {_time(start)}, more than a day from now: check the clock"
+        if start < now - self._retention.fine_days * DAY_S:
+            return (
+                f"a minute was refused that begins at {_time(start)}: minutes are kept for "
+                f"{self._retention.fine_days} days"
+            )
+        return None
 
     def _attempt(self, work: Callable[[], None]) -> None:
         try:
             if self._suspect:
                 raise Damaged("a read found damage")
             work()
-            self._waiting = None
-        except (sqlite3.DatabaseError, OSError, Damaged) as error:
+            self._waiting, self._dropped = None, 0
+        except (sqlite3.Error, OSError, Damaged) as error:
             if isinstance(error, Damaged) or is_damage(error):
                 self._replace_file()
                 return
+            dropped = f" ({self._dropped} older ones were dropped)" if self._dropped else ""
             self._waiting = (
-                f"{len(self._pending)} minutes of metrics wait in memory, the last {PENDING_MINUTES} are kept: "
-                f"{self._path.name} cannot be written: {error}"
+                f"{len(self._pending)} minutes of metrics wait in memory{dropped}: {self._path.name} cannot be "
+                f"written: {error}"
             )
 
     def _replace_file(self) -> None:
         self.close()
         try:
             self._start_anew()
-            self._unsaved = set(self._subjects.values())
+            # Numbers in memory go on: minutes that wait have them.
+            self._names.all_unsaved()
             self._suspect = False
-        except (sqlite3.DatabaseError, OSError, Damaged) as error:
+        except (sqlite3.Error, OSError, Damaged) as error:
             self._suspect = True
             self._waiting = f"the metrics file is damaged and cannot be replaced: {error}"
 
@@ -152,66 +157,61 @@ class SeriesFile:
         hour = start - start % HOUR_S
         packed = dict(self._pending.get(start, {}))
         for subject, points in rows.items():
-            number = self._subjects.setdefault(subject, max(self._subjects.values(), default=0) + 1)
-            seen = self._seen.setdefault(number, {})
-            numbered = {self._metrics.setdefault(name, len(self._metrics) + 1): p for name, p in points.items()}
-            newer = {i: hour for i in numbered if seen.get(i, -1) < hour}
-            if newer:
-                self._seen[number] = seen | newer
-                self._unsaved.add(number)
-            packed[number] = pack_minute(numbered)
+            number = self._names.see(subject, hour, points)
+            metrics = self._names.metrics
+            packed[number] = pack_minute({metrics[name]: point for name, point in points.items()})
         pending = self._pending | {start: packed}
-        while len(pending) > PENDING_MINUTES:
+        while len(pending) > 1 and _size(pending) > WAITING_BYTES:
             pending.pop(min(pending))
+            self._dropped += 1
         self._pending = pending
 
     def _flush(self) -> None:
-        names = {number: subject for subject, number in self._subjects.items()}
+        rows = [(number, start, body) for start, minute in self._pending.items() for number, body in minute.items()]
         with transaction(self._db):
-            self._db.executemany(
-                "INSERT OR REPLACE INTO metric VALUES (?,?)",
-                [(i, n) for n, i in self._metrics.items() if i > self._stored_metrics],
-            )
-            self._db.executemany(
-                "INSERT OR REPLACE INTO subject VALUES (?,?,?,?,?)",
-                [
-                    (i, names[i].region, names[i].id, names[i].node_id, msgspec.msgpack.encode(self._seen[i]))
-                    for i in self._unsaved
-                ],
-            )
-            rows = [(i, start, body) for start, minute in self._pending.items() for i, body in minute.items()]
+            self._names.store(self._db)
             self._db.executemany("INSERT OR REPLACE INTO minute VALUES (?,?,?)", rows)
-        self._stored_metrics = len(self._metrics)
-        self._unsaved.clear()
-        self._open_hours |= {(i, start - start % HOUR_S) for i, start, _ in rows}
+        self._names.stored()
+        for number, start, _ in rows:
+            count, last = self._unfolded.get(number, (0, 0))
+            self._unfolded[number] = (count + 1, max(last, start))
         self._pending = {}
 
-    def compact(self, now: float, most: int = 1 << 30) -> None:
-        """Fold, roll up and forget what is due; at most so many hours, and as many days by thirty."""
+    def compact(self, now: float) -> None:
+        """All at once that `write` does bit by bit: fold, roll up, forget."""
         with self._lock:
-            complete = int(now) - GRACE_S
-            due = sorted((h, i) for i, h in self._open_hours if h + HOUR_S <= complete)
-            for hour, subject in due[:most]:
-                if fold_hour(self._db, subject, hour):
-                    self._refused = "minutes came too late: only coarser points of their day are left"
-                self._open_hours.discard((subject, hour))
-            days = max(1, most // 30)
-            self._roll(MINUTE_S, HOUR_S, MINUTE_S, complete - DAY_S, days)
-            horizon = self._horizon(now)
-            self._roll(MINUTE_S, DAY_S, MIDDLE_S, horizon - self._retention.fine_days * DAY_S, days)
-            self._roll(MIDDLE_S, DAY_S, COARSE_S, horizon - self._retention.middle_days * DAY_S, days)
-            oldest = horizon - self._retention.coarse_days * DAY_S
-            self._db.execute("DELETE FROM block WHERE start+span<=? AND start<?", (oldest, oldest))
-            self._bound()
+            for number in list(self._unfolded):
+                self._fold(number)
+            self._age(now, 1 << 30)
 
-    def _roll(self, resolution: int, span: int, to: int, before: int, most: int) -> None:
-        found = self._db.execute(
-            "SELECT DISTINCT subject, start - start % 86400 FROM block WHERE resolution=? AND span=? AND start<?"
-            " LIMIT ?",
-            (resolution, span, before - before % DAY_S, most),
-        ).fetchall()
-        for subject, day in found:
-            roll_day(self._db, subject, day, to)
+    def _tend(self, now: float) -> None:
+        part = 1 + len(self._unfolded) // _PART
+        due = [n for n, (count, last) in self._unfolded.items() if count >= FOLD_MINUTES or last < now - FOLD_AFTER_S]
+        due.sort(key=lambda n: -self._unfolded[n][0])
+        for number in due[:part]:
+            self._fold(number)
+        self._age(now, part)
+
+    def _fold(self, number: int) -> None:
+        fold(self._db, number, self._lost)
+        self._unfolded.pop(number, None)
+
+    def _age(self, now: float, most: int) -> None:
+        for subject, span in to_roll(self._db, int(now), most):
+            roll(self._db, subject, span, self._lost)
+        gone = expire(self._db, self._horizon(now), self._retention, 2 * most)
+        gone |= bound(self._db, self._retention.most_bytes)
+        for number in gone:
+            self._forget(number)
+
+    def _forget(self, number: int) -> None:
+        """A subject that has no points any more is none."""
+        for table in ("block", "minute"):
+            if self._db.execute(f"SELECT 1 FROM {table} WHERE subject=? LIMIT 1", (number,)).fetchone():  # noqa: S608
+                return
+        if not any(number in minute for minute in self._pending.values()):
+            self._db.execute("DELETE FROM subject WHERE id=?", (number,))
+            self._names.forget(number)
 
     def _horizon(self, now: float) -> int:
         """The time that retention goes by. Never ahead of the clock, and at most ADVANCE_S further each hour."""
@@ -223,65 +223,42 @@ class SeriesFile:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES ('horizon', ?)", (horizon,))
         return min(int(now), horizon)
 
-    def _bound(self) -> None:
-        while self._used_bytes() > self._retention.most_bytes:
-            gone = self._db.execute(
-                "DELETE FROM block WHERE rowid IN (SELECT rowid FROM block ORDER BY start LIMIT 50)"
-            ).rowcount
-            if not gone:
-                return
-
-    def _used_bytes(self) -> int:
-        pages, free, size = (
-            int(self._db.execute(f"PRAGMA {what}").fetchone()[0])
-            for what in ("page_count", "freelist_count", "page_size")
+    def _lost(self, number: int, start: int, end: int) -> None:
+        if (number, start) in self._losses or len(self._losses) >= _LOSSES:
+            return
+        sentence = (
+            f"metrics of {self._names.subject(number) or 'an unknown node'} from {_time(start)} to {_time(end)} were "
+            "damaged in the file; what could not be read is a gap, or shown coarser"
         )
-        return (pages - free) * size
+        self._losses[number, start] = sentence
+        log.error("metrics were damaged", sentence=sentence)
 
     # Reading.
 
     def subjects(self, region: str | None = None) -> list[Subject]:
-        return sorted(s for s, i in list(self._subjects.items()) if self._seen.get(i) and region in (None, s.region))
+        return self._names.subjects(region)
 
     def names(self, subject: Subject, since: int = 0) -> frozenset[str]:
-        seen = self._seen.get(self._subjects.get(subject, 0), {})
-        return frozenset(n for n, i in list(self._metrics.items()) if seen.get(i, -1) >= since - since % HOUR_S)
+        return self._names.of(subject, since - since % HOUR_S)
 
     def read(self, subject: Subject, names: Collection[str], start: int, end: int, period: int) -> dict[str, Column]:
         if period <= 0 or period % MINUTE_S:
             raise ValueError(f"a period is a multiple of {MINUTE_S} seconds, not {period}")
-        found = {name: _listed(Column()) for name in names}
-        number = self._subjects.get(subject)
-        wanted = {self._metrics[name]: name for name in names if name in self._metrics}
-        if number is None or not wanted or start >= end:
+        found = {name: Column([], [], [], [], []) for name in names}
+        number, metrics = self._names.number(subject), self._names.metrics
+        wanted = {metrics[name]: name for name in names if name in metrics}
+        asked = Asked(number or 0, max(0, start), min(end, _FOREVER), period)
+        if number is None or not wanted or asked.start >= asked.end:
             return found
-        last = min(end + -end % period, _FOREVER)
-        pending = {at: rows[number] for at, rows in self._pending.items() if number in rows and start <= at < last}
-        blocks, bodies = self._stored(number, max(0, start), last)
-        minutes = _unpacked({**dict(bodies), **pending}, wanted)
-        for i, name in wanted.items():
-            found[name] = _assembled(blocks, minutes, i, start, end, period)
-        return found
-
-    def _stored(self, subject: int, start: int, end: int) -> tuple[list[tuple[int, Block]], list[tuple[int, bytes]]]:
-        blocks: list[tuple[int, Block]] = []
+        waiting = {at: rows[number] for at, rows in self._pending.items() if number in rows}
         try:
             with self._reader() as db:
-                rows = db.execute(
-                    "SELECT start, resolution, body FROM block WHERE subject=? AND start>? AND start<? AND start+span>?"
-                    " ORDER BY start",
-                    (subject, start - DAY_S, end, start),
-                ).fetchall()
-                bodies = db.execute(
-                    "SELECT start, body FROM minute WHERE subject=? AND start>=? AND start<?", (subject, start, end)
-                ).fetchall()
-        except sqlite3.DatabaseError as error:
+                columns = Reading(db, asked, waiting, self._lost).columns(wanted)
+        except sqlite3.Error as error:
             self._suspect |= is_damage(error)
-            return [], []
-        for at, resolution, body in rows:
-            with suppress(ColumnDamaged):
-                blocks.append((resolution, Block(body, at, resolution)))
-        return blocks, bodies
+            log.warning("metrics cannot be read", subject=str(subject), reason=str(error))
+            return found
+        return found | {wanted[i]: column for i, column in columns.items()}
 
     @contextmanager
     def _reader(self) -> Iterator[sqlite3.Connection]:
@@ -298,47 +275,15 @@ class SeriesFile:
         except BaseException:
             db.close()
             raise
-        self._readers.append(db)
+        if len(self._readers) < _READERS:
+            self._readers.append(db)
+        else:
+            db.close()
 
 
-def _unpacked(bodies: Mapping[int, bytes], wanted: Collection[int]) -> dict[int, dict[int, Point]]:
-    found = {}
-    for start, body in bodies.items():
-        with suppress(ColumnDamaged):
-            found[start] = unpack_minute(body, wanted)
-    return found
+def _size(pending: Mapping[int, Mapping[int, bytes]]) -> int:
+    return sum(len(body) + _ROW_BYTES for minute in pending.values() for body in minute.values())
 
 
-def _assembled(
-    blocks: Sequence[tuple[int, Block]], minutes: dict[int, dict[int, Point]], i: int, start: int, end: int, period: int
-) -> Column:
-    parts: dict[int, list[Column]] = {}
-    for resolution, block in blocks:
-        with suppress(ColumnDamaged):
-            column = block.column(i)
-            if column is not None:
-                parts.setdefault(resolution, []).append(column)
-    last = end + -end % period
-    fine = overlaid(
-        {i: joined(parts.pop(MINUTE_S))} if MINUTE_S in parts else {},
-        {s: {i: p[i]} if i in p else {} for s, p in minutes.items()},
-    )
-    columns = [rolled(cut(fine[i], start, last), period)] if i in fine else []
-    for resolution, found in parts.items():
-        columns.append(rolled(cut(joined(found), start, last), period if period % resolution == 0 else resolution))
-    columns = [cut(column, start, end) for column in columns if len(column)]
-    if len(columns) < 2:
-        return _listed(columns[0]) if columns else _listed(Column())
-    both = in_order(joined(columns))
-    return _listed(rolled(both, period) if period % max(parts) == 0 else both)
-
-
-def _listed(column: Column) -> Column:
-    return Column(
-        list(column.starts),
-        list(column.count),
-        list(column.total),
-        list(column.least),
-        list(column.most),
-        column.buckets,
-    )
+def _time(at: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime(at))

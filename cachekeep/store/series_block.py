@@ -1,160 +1,130 @@
-"""The two binary formats of the series file: a minute of one subject, and a block of hours or a day of it. Pure.
+"""A block of the series file: hours or days of one subject as columns, a few of which are read without the rest. Pure.
 
-A minute is a zstd frame of msgpack: ids of metrics with a single sample and their values; ids of the others and their
-counts, totals, leasts, mosts; buckets by id.
-
-A block holds columns, so that a few metrics are read without the others. It begins with the length of its head (four
-bytes, little-endian); the head is a zstd frame of msgpack: the presences (which slots of the block's resolution have a
-point; many metrics share one) and an entry per metric: its id, its presence, and its columns, either right there or as
-offset and length of a frame behind the head. Frames carry a checksum: overwritten bytes are seen, not believed.
+It begins with the length of its head (four bytes, little-endian); the head is a zstd frame of msgpack, with checksum:
+the presences (which slots of the block's resolution have a point; many metrics share one) and an entry per metric. An
+entry has the heads of its columns (codec.columns) and where their planes are behind the head: the dense ones as a zstd
+frame without magic number, then the noisy ones, both under one CRC-32. Overwritten bytes are seen, not believed.
 """
 
 from __future__ import annotations
 
 import struct
 import threading
+import zlib
 from array import array
 from collections.abc import Collection, Mapping, Sequence
-from operator import mul
+from itertools import accumulate
 
 import msgspec
 import zstandard
 
-from cachekeep.codec.columns import ColumnDamaged, decode, encode
-from cachekeep.domain.metrics import Buckets, Column, Point
+from cachekeep.codec.columns import ColumnDamaged, decode, encode, planes
+from cachekeep.domain.metrics import Buckets
+from cachekeep.store.series_minute import DAMAGE, grow, shrink
+from cachekeep.store.series_run import Place, Run
 
-# Shorter columns are not worth a frame of their own.
-_INLINE_BYTES = 48
-_MOST_FRAME_BYTES = 1 << 26
+_LEVEL = 3
 _LENGTH = struct.Struct("<I")
-_DAMAGE = (zstandard.ZstdError, msgspec.MsgspecError, struct.error, IndexError, ValueError)
+# Which columns a metric has of its own; the others are those of the least.
+_TOTAL, _MOST = 1, 2
 _codecs = threading.local()
 
 
-class _Minute(msgspec.Struct, array_like=True):
-    single_ids: list[int]
-    singles: bytes
-    set_ids: list[int]
-    sets: bytes
-    buckets: dict[int, Buckets]
-
-
-class _Columns(msgspec.Struct, array_like=True):
-    """total: empty where it is count x least; most: empty where it is least."""
-
-    count: bytes
-    least: bytes
-    total: bytes
-    most: bytes
-    bounds: list[float]
-    buckets: list[tuple[int, list[int], list[float]]]
-
-
-class _Entry(msgspec.Struct, array_like=True):
-    """columns: here when length is 0."""
+class _Entry(msgspec.Struct, array_like=True, gc=False):
+    """heads: of count and least, and total and most if `own` says so. squeezed, noise, buckets: bytes, one after the
+    other from offset; crc: of the first two."""
 
     presence: int
-    columns: bytes
-    offset: int
-    length: int
+    own: int
+    heads: bytes
+    offset: int = 0
+    squeezed: int = 0
+    noise: int = 0
+    crc: int = 0
+    buckets: int = 0
 
 
 class _Head(msgspec.Struct, array_like=True):
-    """presences: first slot, end, and the slots where some between are absent."""
+    """presences: first slot, end, and the slots (16 bits each) where some between are absent."""
 
     presences: list[tuple[int, int, bytes]]
     entries: dict[int, _Entry]
 
 
-_minutes = msgspec.msgpack.Decoder(_Minute)
-_columns = msgspec.msgpack.Decoder(_Columns)
+class _Buckets(msgspec.Struct, array_like=True):
+    """Of the points at these places of the run: how many buckets each has, then all buckets' bounds (as numbers in
+    `bounds`) and counts. Arrays of 16 bits; counts as a column."""
+
+    places: bytes
+    lengths: bytes
+    bounds: list[float]
+    numbers: bytes
+    counts: tuple[bytes, bytes, bytes]
+
+
 _heads = msgspec.msgpack.Decoder(_Head)
+_buckets = msgspec.msgpack.Decoder(_Buckets)
 
 
-def _shrink(plain: bytes, level: int = 3) -> bytes:
-    found = getattr(_codecs, f"level{level}", None)
+def pack_block(runs: Mapping[int, Run], start: int, resolution: int) -> bytes:
+    """runs: by id of the metric; starts are start + n x resolution, ascending, n < 65536."""
+    presences: dict[tuple[int, int, bytes], int] = {}
+    shared: dict[int, int] = {}
+    entries: dict[int, _Entry] = {}
+    pieces: list[bytes] = []
+    offset = 0
+    for number, run in runs.items():
+        presence = shared.get(id(run.starts))
+        if presence is None:
+            found = _presence(run.starts, start, resolution)
+            presence = shared[id(run.starts)] = presences.setdefault(found, len(presences))
+        entry, found_pieces = _packed(run, presence)
+        entry.offset = offset
+        entries[number] = entry
+        pieces += found_pieces
+        offset += sum(map(len, found_pieces))
+    head = shrink(msgspec.msgpack.encode(_Head(list(presences), entries)), _LEVEL)
+    return b"".join((_LENGTH.pack(len(head)), head, *pieces))
+
+
+def _packed(run: Run, presence: int) -> tuple[_Entry, list[bytes]]:
+    own = 0
+    columns = [run.count, run.least]
+    least = run.least.tobytes()
+    if run.total is not run.least and run.total.tobytes() != least:
+        own |= _TOTAL
+        columns.append(run.total)
+    if run.most is not run.least and run.most.tobytes() != least:
+        own |= _MOST
+        columns.append(run.most)
+    heads, dense, noise = map(b"".join, zip(*map(encode, columns), strict=True))
+    entry = _Entry(presence, own, heads)
+    pieces = [_squeezed(dense) if dense else b"", noise]
+    if dense or noise:
+        entry.squeezed, entry.noise = len(pieces[0]), len(noise)
+        entry.crc = zlib.crc32(noise, zlib.crc32(pieces[0]))
+    if run.buckets:
+        pieces.append(_packed_buckets(run))
+        entry.buckets = len(pieces[-1])
+    return entry, pieces
+
+
+def _squeezed(dense: bytes) -> bytes:
+    found = getattr(_codecs, "compressor", None)
     if found is None:
-        found = zstandard.ZstdCompressor(level=level, write_checksum=True)
-        setattr(_codecs, f"level{level}", found)
-    return bytes(found.compress(plain))
+        # Tables for a few kilobytes: the usual ones take longer to clear than to use.
+        small = zstandard.ZstdCompressionParameters.from_level(
+            _LEVEL, source_size=4096, format=zstandard.FORMAT_ZSTD1_MAGICLESS, write_content_size=False
+        )
+        found = _codecs.compressor = zstandard.ZstdCompressor(compression_params=small)
+    return bytes(found.compress(dense))
 
 
-def _grow(frame: bytes) -> bytes:
-    if zstandard.frame_content_size(frame) > _MOST_FRAME_BYTES:
-        raise ColumnDamaged("a frame of an absurd size")
+def _grown(frame: bytes, length: int) -> bytes:
     found = getattr(_codecs, "decompressor", None)
     if found is None:
-        found = _codecs.decompressor = zstandard.ZstdDecompressor()
-    return bytes(found.decompress(frame))
-
-
-def pack_minute(points: Mapping[int, Point]) -> bytes:
-    singles = [(i, p.total) for i, p in points.items() if p.count == 1.0 and p.total == p.least == p.most]
-    alone = {i for i, _ in singles}
-    sets = [(i, p) for i, p in points.items() if i not in alone]
-    numbers = array("d")
-    for field in ("count", "total", "least", "most"):
-        numbers.extend(getattr(p, field) for _, p in sets)
-    minute = _Minute(
-        [i for i, _ in singles],
-        array("d", [value for _, value in singles]).tobytes(),
-        [i for i, _ in sets],
-        numbers.tobytes(),
-        {i: p.buckets for i, p in points.items() if p.buckets},
-    )
-    return _shrink(msgspec.msgpack.encode(minute), level=1)
-
-
-def unpack_minute(data: bytes, wanted: Collection[int] | None = None) -> dict[int, Point]:
-    """The points of the wanted metrics, or of all. Raises ColumnDamaged."""
-    try:
-        minute = _minutes.decode(_grow(data))
-        singles, sets = array("d"), array("d")
-        singles.frombytes(minute.singles)
-        sets.frombytes(minute.sets)
-        n = len(minute.set_ids)
-        found = {
-            i: Point(1.0, value, value, value, minute.buckets.get(i, ()))
-            for i, value in zip(minute.single_ids, singles, strict=True)
-            if wanted is None or i in wanted
-        }
-        for at, i in enumerate(minute.set_ids):
-            if wanted is None or i in wanted:
-                values = (sets[at], sets[at + n], sets[at + 2 * n], sets[at + 3 * n])
-                found[i] = Point(*values, minute.buckets.get(i, ()))
-    except _DAMAGE as error:
-        raise ColumnDamaged(f"a minute cannot be read: {error}") from error
-    return found
-
-
-def minute_ids(data: bytes) -> list[int]:
-    """Which metrics a minute has. Raises ColumnDamaged."""
-    try:
-        minute = _minutes.decode(_grow(data))
-    except _DAMAGE as error:
-        raise ColumnDamaged(f"a minute cannot be read: {error}") from error
-    return minute.single_ids + minute.set_ids
-
-
-def pack_block(columns: Mapping[int, Column], start: int, resolution: int) -> bytes:
-    """columns: by id of the metric; starts are start + n x resolution, ascending."""
-    presences: dict[tuple[int, int, bytes], int] = {}
-    entries: dict[int, _Entry] = {}
-    frames: list[bytes] = []
-    offset = 0
-    for number, column in columns.items():
-        if not len(column):
-            continue
-        presence = presences.setdefault(_presence(column.starts, start, resolution), len(presences))
-        plain = _pack_columns(column)
-        if len(plain) <= _INLINE_BYTES:
-            entries[number] = _Entry(presence, plain, 0, 0)
-            continue
-        frames.append(_shrink(plain))
-        entries[number] = _Entry(presence, b"", offset, len(frames[-1]))
-        offset += len(frames[-1])
-    head = _shrink(msgspec.msgpack.encode(_Head(list(presences), entries)))
-    return b"".join((_LENGTH.pack(len(head)), head, *frames))
+        found = _codecs.decompressor = zstandard.ZstdDecompressor(format=zstandard.FORMAT_ZSTD1_MAGICLESS)
+    return bytes(found.decompress(frame, max_output_size=length))
 
 
 def _presence(starts: Sequence[int], start: int, resolution: int) -> tuple[int, int, bytes]:
@@ -164,25 +134,30 @@ def _presence(starts: Sequence[int], start: int, resolution: int) -> tuple[int, 
     return first, end, array("H", [(at - start) // resolution for at in starts]).tobytes()
 
 
-def _pack_columns(column: Column) -> bytes:
-    count, total, least, most = (list(c) for c in (column.count, column.total, column.least, column.most))
-    place = {at: i for i, at in enumerate(column.starts)} if column.buckets else {}
-    bounds = sorted({bound for found in column.buckets.values() for bound, _ in found})
+def _packed_buckets(run: Run) -> bytes:
+    place = {start: i for i, start in enumerate(run.starts)}
+    from_run = {place[start]: _added(places) for start, places in run.buckets.items()}
+    bounds = sorted({bound for found in from_run.values() for bound, _ in found})
     number = {bound: i for i, bound in enumerate(bounds)}
-    buckets = [
-        (place[at], [number[bound] for bound, _ in found], [n for _, n in found])
-        for at, found in column.buckets.items()
-    ]
-    return msgspec.msgpack.encode(
-        _Columns(
-            encode(count),
-            encode(least),
-            b"" if total == list(map(mul, count, least)) else encode(total),
-            b"" if most == least else encode(most),
-            bounds,
-            buckets,
-        )
+    packed = _Buckets(
+        array("H", from_run).tobytes(),
+        array("H", map(len, from_run.values())).tobytes(),
+        bounds,
+        array("H", [number[bound] for found in from_run.values() for bound, _ in found]).tobytes(),
+        encode(array("d", [count for found in from_run.values() for _, count in found])),
     )
+    return shrink(msgspec.msgpack.encode(packed), _LEVEL)
+
+
+def _added(places: tuple[Place, ...]) -> Buckets:
+    if len(places) == 1:
+        source, i = places[0]
+        return source[i]
+    sums: dict[float, float] = {}
+    for source, i in places:
+        for bound, count in source[i]:
+            sums[bound] = sums.get(bound, 0.0) + count
+    return tuple(sorted(sums.items()))
 
 
 class Block:
@@ -192,44 +167,65 @@ class Block:
         self._data, self._start, self._resolution = data, start, resolution
         try:
             self._body = _LENGTH.size + _LENGTH.unpack_from(data)[0]
-            self._head = _heads.decode(_grow(data[_LENGTH.size : self._body]))
-        except _DAMAGE as error:
+            self._head = _heads.decode(grow(data[_LENGTH.size : self._body]))
+            self._starts = [self._listed(*presence) for presence in self._head.presences]
+        except (*DAMAGE, struct.error) as error:
             raise ColumnDamaged(f"a block cannot be read: {error}") from error
 
     @property
     def ids(self) -> Collection[int]:
         return self._head.entries.keys()
 
-    def column(self, number: int) -> Column | None:
+    def run(self, number: int) -> Run | None:
         """None where the metric has no point. Raises ColumnDamaged."""
         entry = self._head.entries.get(number)
         if entry is None:
             return None
         try:
             return self._decoded(entry)
-        except _DAMAGE as error:
+        except (*DAMAGE, zlib.error) as error:
             raise ColumnDamaged(f"a column cannot be read: {error}") from error
 
-    def _decoded(self, entry: _Entry) -> Column:
-        plain = entry.columns
-        if entry.length:
-            plain = _grow(self._data[self._body + entry.offset : self._body + entry.offset + entry.length])
-        found = _columns.decode(plain)
-        starts = self._starts(*self._head.presences[entry.presence])
-        n = len(starts)
-        count, least = decode(found.count, n), decode(found.least, n)
-        total = decode(found.total, n) if found.total else list(map(mul, count, least))
-        most = decode(found.most, n) if found.most else least
-        buckets = {
-            starts[i]: tuple((found.bounds[b], c) for b, c in zip(numbers, counts, strict=True))
-            for i, numbers, counts in found.buckets
-        }
-        return Column(starts, count, total, least, most, buckets)
+    def _decoded(self, entry: _Entry) -> Run:
+        starts = self._starts[entry.presence]
+        at = self._body + entry.offset
+        end = at + entry.squeezed + entry.noise
+        dense = noise = b""
+        if end > at:
+            if zlib.crc32(self._data[at:end]) != entry.crc:
+                raise ColumnDamaged("a column's checksum is wrong")
+            noise = self._data[at + entry.squeezed : end]
+            if entry.squeezed:
+                dense = _grown(self._data[at : at + entry.squeezed], planes(entry.heads)[0] * len(starts))
+        count, least, *rest = decode(entry.heads, dense, noise, len(starts))
+        total = rest.pop(0) if entry.own & _TOTAL else least
+        most = rest.pop(0) if entry.own & _MOST else least
+        found = Run(starts, count, total, least, most)
+        if entry.buckets:
+            source = _Source(self._data[end : end + entry.buckets])
+            found.buckets = {starts[place]: ((source, i),) for i, place in enumerate(source.places)}
+        return found
 
-    def _starts(self, first: int, end: int, slots: bytes) -> list[int]:
+    def _listed(self, first: int, end: int, slots: bytes) -> list[int]:
+        begin, step = self._start, self._resolution
         if not slots:
-            begin, step = self._start, self._resolution
             return list(range(begin + first * step, begin + end * step, step))
-        numbers = array("H")
-        numbers.frombytes(slots)
-        return [self._start + n * self._resolution for n in numbers]
+        return [begin + slot * step for slot in array("H", slots)]
+
+
+class _Source(Sequence[Buckets]):
+    """The buckets of a metric in a block, made one by one."""
+
+    def __init__(self, frame: bytes) -> None:
+        packed = _buckets.decode(grow(frame))
+        self.places, lengths = array("H", packed.places), array("H", packed.lengths)
+        self._bounds, self._numbers = packed.bounds, array("H", packed.numbers)
+        self._counts = decode(*packed.counts, len(self._numbers))[0]
+        self._edges = list(accumulate(lengths, initial=0))
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, i: int) -> Buckets:  # type: ignore[override]
+        part = slice(self._edges[i], self._edges[i + 1])
+        return tuple(zip(map(self._bounds.__getitem__, self._numbers[part]), self._counts[part], strict=True))

@@ -14,6 +14,7 @@ from pathlib import Path
 from cachekeep.domain.ports import WorldError
 
 SCHEMA_VERSION = 1
+# until: when the last point of a block ends. rolled: a block of minutes that is in the coarser tiers as it stands.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS metric (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
@@ -23,21 +24,23 @@ CREATE TABLE IF NOT EXISTS subject (
 CREATE TABLE IF NOT EXISTS minute (subject INTEGER NOT NULL, start INTEGER NOT NULL, body BLOB NOT NULL);
 CREATE UNIQUE INDEX IF NOT EXISTS minute_of_subject ON minute (subject, start);
 CREATE TABLE IF NOT EXISTS block (
-  subject INTEGER NOT NULL, start INTEGER NOT NULL, span INTEGER NOT NULL, resolution INTEGER NOT NULL,
-  body BLOB NOT NULL);
-CREATE UNIQUE INDEX IF NOT EXISTS block_of_subject ON block (subject, start);
-CREATE INDEX IF NOT EXISTS block_by_age ON block (resolution, span, start, subject);
-CREATE INDEX IF NOT EXISTS block_by_start ON block (start);
+  subject INTEGER NOT NULL, resolution INTEGER NOT NULL, start INTEGER NOT NULL, until INTEGER NOT NULL,
+  rolled INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE UNIQUE INDEX IF NOT EXISTS block_of_subject ON block (subject, resolution, start, until, rolled);
+CREATE INDEX IF NOT EXISTS block_by_tier ON block (resolution, until);
+CREATE INDEX IF NOT EXISTS block_by_age ON block (until);
+CREATE INDEX IF NOT EXISTS block_to_roll ON block (start) WHERE rolled=0;
 """
 _TABLES = {
     "metric": "id, name",
     "subject": "id, region, name, node, seen",
     "minute": "subject, start, body",
-    "block": "subject, start, span, resolution, body",
+    "block": "subject, resolution, start, until, rolled, body",
 }
 PAGE_BYTES = 8192
 # Salvaging ends some time, whatever is left.
 _MOST_FAILURES = 5000
+_MOST_ROWS = 1 << 50
 
 
 class Damaged(Exception):
@@ -121,29 +124,15 @@ def salvage(damaged: Path, into: sqlite3.Connection) -> dict[str, int]:
 
 
 def _readable(db: sqlite3.Connection, table: str, columns: str) -> Iterator[tuple[object, ...]]:
-    """The rows by ranges of row ids: where one cannot be read, its halves are tried."""
-    try:
-        last = db.execute(f"SELECT max(rowid) FROM {table}").fetchone()[0] or 0  # noqa: S608
-    except sqlite3.DatabaseError as error:
-        if "not a database" in str(error) or "no such table" in str(error):
-            return
-        last = 1 << 22
-    failures = 0
-    ranges = [(0, last + 1)]
-    while ranges and failures < _MOST_FAILURES:
-        low, high = ranges.pop()
+    """The rows by row id. Where one cannot be read, those behind it are tried, ever further on."""
+    last, step, failures = 0, 1, 0
+    query = f"SELECT rowid, {columns} FROM {table} NOT INDEXED WHERE rowid>? ORDER BY rowid"  # noqa: S608
+    while failures < _MOST_FAILURES and last < _MOST_ROWS:
         try:
-            rows = db.execute(
-                f"SELECT {columns} FROM {table} NOT INDEXED WHERE rowid>=? AND rowid<? ORDER BY rowid",  # noqa: S608
-                (low, high),
-            )
-            # Held until the range is known to be readable; small enough by the halving below.
-            if high - low <= 64:
-                yield from rows.fetchall()
-                continue
+            for row in db.execute(query, (last,)):
+                last, step = row[0], 1
+                yield row[1:]
+            return
         except sqlite3.DatabaseError:
             failures += 1
-            if high - low == 1:
-                continue
-        middle = (low + high) // 2
-        ranges += [(middle, high), (low, middle)]
+            last, step = last + step, 2 * step

@@ -23,6 +23,7 @@ from cachekeep.domain.parameters import ParameterGroup
 from cachekeep.domain.ports import Conflict, R, Resource, WorldError
 from cachekeep.domain.replication_group import ReplicationGroup
 from cachekeep.domain.subnet_group import SubnetGroup
+from cachekeep.domain.verdicts import ThresholdOverrides
 
 log = structlog.get_logger()
 
@@ -58,6 +59,7 @@ _KINDS: dict[type[Any], str] = {
     Alarm: "alarm",
     Topic: "topic",
     WatchedTarget: "target",
+    ThresholdOverrides: "thresholds",
 }
 # AWS keeps events for 14 days (ElastiCache guide, "Viewing ElastiCache events").
 EVENTS_KEPT_S = 14 * 86400

@@ -167,7 +167,7 @@ def _delete(_: Answers, target: Target) -> dict[str, str]:
 
 
 _NODE = Field("node", "Node", "select", NODES)
-_NODE_TYPE = Field("node_type", "Node type", "select", NODE_TYPES)
+_NODE_TYPE = Field("node_type", "Node type", "select", NODE_TYPES, "cache.t4g.micro")
 # Bounds: API reference, CreateReplicationGroup (90 node groups unless raised, 5 replicas).
 _REPLICAS = Field("replicas", "Replicas in each shard", "number", usual="1", most=5)
 ACTIONS: Mapping[str, Action] = {

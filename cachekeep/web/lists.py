@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -22,5 +20,5 @@ class ListPages:
         return self._frame.page("backups.html", request, session, backups=self._frame.views.backups(session.region))
 
     async def cost(self, request: Request, session: Session) -> Response:
-        cost = await asyncio.to_thread(self._frame.views.cost, session.region, None)
+        cost = await self._frame.views.cost(session.region, None)
         return self._frame.page("cost.html", request, session, cost=cost)

@@ -1,13 +1,17 @@
-"""The sixteen metrics that a group's page draws, in the seed document's tiers and order. Pure data.
+"""The sixteen metrics that a group's page draws, in the seed document's tiers and order. Pure.
 
 Names: Amazon ElastiCache User Guide, "Host-level metrics" and "Metrics for Valkey and Redis OSS".
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from cachekeep.data.metrics import metrics
 from cachekeep.domain.metrics import Tier
 
-CHARTED: tuple[tuple[Tier, tuple[tuple[str, str], ...]], ...] = (
+Titles = tuple[tuple[str, str], ...]
+CHARTED: tuple[tuple[Tier, Titles], ...] = (
     (
         Tier.CRUCIAL,
         (
@@ -41,3 +45,15 @@ CHARTED: tuple[tuple[Tier, tuple[tuple[str, str], ...]], ...] = (
     ),
 )
 NAMES = frozenset(name for _, metrics in CHARTED for name, _ in metrics)
+
+
+def charted(engine: str | None, *, local: bool) -> Sequence[tuple[Tier, Titles]]:
+    """Those that such a cache can have. engine: None where it is not known. local: it runs here, it is not watched."""
+    kind = "memcached" if engine == "memcached" else "resp"
+
+    def can_be(name: str) -> bool:
+        metric = metrics()[name]
+        return (engine is None or kind in metric.engines) and (local or not metric.local_only)
+
+    chosen = [(tier, tuple(pair for pair in titles if can_be(pair[0]))) for tier, titles in CHARTED]
+    return [(tier, titles) for tier, titles in chosen if titles]

@@ -121,11 +121,11 @@ def _watched(target: Mapping[str, Any], levels: Mapping[str, str]) -> Row:
         level=_level(levels, target["id"]),
         engine=f"{target.get('engine') or '–'} {target.get('version') or ''}".strip(),
         node_type=target.get("node_type") or "–",
-        nodes=1,
+        nodes=len(target.get("nodes") or ()) or 1,
         used_bytes=target.get("used_memory"),
         limit_bytes=target.get("maxmemory"),
         endpoint=target["url"],
-        note=target.get("trouble") or "",
+        note=target.get("trouble") or target.get("note") or "",
     )
 
 

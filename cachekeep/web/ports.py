@@ -1,7 +1,7 @@
 """What the dashboard needs of the service. Protocols only; the composition root implements them.
 
 All mappings are JSON values. Every method may raise domain.faults.Fault, whose sentence the user then reads. All are
-called on the event loop and answer at once, save `chart` and `cost`: those are called in a thread.
+called on the event loop and answer at once, save those that are awaited.
 """
 
 from __future__ import annotations
@@ -49,14 +49,19 @@ class Views(Protocol):
         ...
 
     def health(self, region: str, resource: str | None) -> Json:
-        """None: {"resources": {id: level}}. Otherwise {"level", "verdicts": [{"metric", "title", "tier", "level",
-        "value" (text), "node", "sentence", "means", "cause", "next", "evidence": [text]}]}.
+        """None: {"resources": {id: level}}. Otherwise {"level", "sentence", "verdicts": [{"metric", "title", "tier",
+        "level", "value" (text), "node", "sentence", "means", "cause", "next", "evidence": [text]}]}.
         Levels: safe, warning, risk, unknown."""
         ...
 
-    def chart(self, region: str, resource: str, metric: str, start: float, end: float) -> Json:
-        """{"metric", "title", "unit", "starts": [seconds], "series": [{"label", "values": [number or None]}],
-        "bands": [{"level", "from", "to"}]}: one series per node, gaps None, an open end of a band None."""
+    async def chart(self, region: str, resource: str, metric: str, start: float, end: float) -> Json:
+        """{"metric", "title", "unit", "per_minute", "from", "to", "starts": [seconds], "series": [{"label", "values":
+        [number or None]}], "bands": [{"level", "from", "to"}], "note"}: one series per node, gaps None, an open end of
+        a band None. note: what is not drawn, "" for nothing."""
+        ...
+
+    async def right_size(self, region: str, resource: str, margin_pct: float, horizon_days: float) -> Json:
+        """What would hold the measured load, and for how much: see plan.right_size.as_json."""
         ...
 
     def events(self, region: str, resource: str) -> Sequence[Json]:
@@ -68,14 +73,15 @@ class Views(Protocol):
         ...
 
     def alarms(self, region: str) -> Sequence[Json]:
-        """name, state (OK, ALARM, INSUFFICIENT_DATA), reason, metric, resource, updated_at."""
+        """name, state (OK, ALARM, INSUFFICIENT_DATA), reason, metric, of (what it is on), resource (whose page shows
+        it: for a member its group), updated_at."""
         ...
 
     def backups(self, region: str) -> Sequence[Json]:
         """name, resource, at (seconds since 1970), size_bytes, state."""
         ...
 
-    def cost(self, region: str, resource: str | None) -> Json:
+    async def cost(self, region: str, resource: str | None) -> Json:
         """{"rows": [{"resource", "node_type", "count", "hourly", "monthly" (texts, None for not known), "source"}],
         "total" (text or None), "notes": [sentence]}."""
         ...

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import math
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from cachekeep.domain.faults import invalid_value
 from cachekeep.web.actions import ACTIONS
 from cachekeep.web.frame import Frame, find_resource
-from cachekeep.web.metrics import CHARTED, NAMES
+from cachekeep.web.metrics import NAMES, charted
 from cachekeep.web.overview import LEVELS, main_endpoint
 from cachekeep.web.sessions import Session
 from cachekeep.web.snippets import snippets
@@ -33,7 +33,6 @@ class ResourcePages:
         kind, name = request.path_params["kind"], request.path_params["name"]
         resource = find_resource(self._frame.views, session.region, kind, name)
         views, region = self._frame.views, session.region
-        cost = await asyncio.to_thread(views.cost, region, name)
         return self._frame.page(
             "resource.html",
             request,
@@ -44,13 +43,14 @@ class ResourcePages:
             actions=[action for action in ACTIONS.values() if kind in action.kinds],
             endpoints=endpoints_of(kind, resource),
             snippets=_snippets(resource, kind),
-            tiers=CHARTED,
+            tiers=charted(resource["engine"], local=kind != "watched"),
             hours=HOURS,
             journal=() if kind == "watched" else views.journal(region, name),
             events=() if kind == "watched" else views.events(region, name),
             alarms=[alarm for alarm in views.alarms(region) if alarm.get("resource") == name],
             backups=[backup for backup in views.backups(region) if backup.get("resource") == name],
-            cost=cost,
+            backup=_backup(resource, kind),
+            cost=await views.cost(region, name),
             notice=session.take_notice(),
         )
 
@@ -72,7 +72,7 @@ class ResourcePages:
         end = self._frame.now()
         views = self._frame.views
         start = end - hours * 3600
-        numbers = await asyncio.to_thread(views.chart, session.region, asked.get("resource", ""), metric, start, end)
+        numbers = await views.chart(session.region, asked.get("resource", ""), metric, start, end)
         return JSONResponse(numbers)
 
     def _live(self, request: Request, session: Session, kind: str, resource: Mapping[str, Any]) -> str:
@@ -84,6 +84,8 @@ class ResourcePages:
             "resource": resource,
             "worst": level if level in LEVELS else "unknown",
             "verdicts": verdicts,
+            "pressing": [verdict for verdict in verdicts if verdict["level"] in ("risk", "warning")],
+            "others": [verdict for verdict in verdicts if verdict["level"] not in ("risk", "warning")],
             "nodes": nodes_of(resource),
         }
         body = self._frame.render("live.html", request, session, digest=_MARK, **facts)
@@ -123,6 +125,15 @@ def _snippets(resource: Mapping[str, Any], kind: str) -> Mapping[str, str]:
         return {}
     clustered = bool(resource.get("shards")) and bool(resource.get("configuration_endpoint"))
     return snippets(endpoint, clustered=clustered, memcached=resource["engine"] == "memcached")
+
+
+def _backup(resource: Mapping[str, Any], kind: str) -> str:
+    """The command that backs it up; "" where there is none."""
+    if resource["engine"] in (None, "memcached"):
+        return ""
+    endpoint = main_endpoint(resource) if kind != "watched" else None
+    url = str(resource["url"]) if kind == "watched" else f"redis://{endpoint}" if endpoint else ""
+    return f"cachekeep backup run {shlex.quote(url)} ./backups" if url else ""
 
 
 def _rank(level: object) -> int:

@@ -20,6 +20,7 @@ from cachekeep.web.overview import Overview
 from cachekeep.web.plans import ActionPages
 from cachekeep.web.ports import Operator, Views
 from cachekeep.web.resource import ResourcePages
+from cachekeep.web.right_size import RightSizePage
 from cachekeep.web.sessions import Sessions
 from cachekeep.web.signin import SignIn
 
@@ -69,6 +70,7 @@ def _routes(frame: Frame) -> list[BaseRoute]:
         Route("/action/{action}", asking(actions.ask), methods=["GET"]),
         Route("/plan/{action}", telling(actions.plan), methods=["POST"]),
         Route("/confirm", telling(actions.confirm), methods=["POST"]),
+        Route("/right-size/{kind}/{name}", asking(RightSizePage(frame).show), methods=["GET"]),
         # Last: whatever is none of the above names a kind of resource.
         Route("/{kind}/{name}/live", asking(resource.live), methods=["GET"]),
         Route("/{kind}/{name}", asking(resource.show), methods=["GET"]),

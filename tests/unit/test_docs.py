@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cachekeep.api.cloudwatch.operations import OPERATIONS as CLOUDWATCH_OPERATIONS
 from cachekeep.api.operations import OPERATIONS, REFUSED_PROOF, STS_OPERATIONS
 from cachekeep.codec.aws_model import load_service
 
@@ -34,7 +35,12 @@ def test_the_page_has_a_row_for_every_operation() -> None:
 
 
 @pytest.mark.parametrize(
-    "proof", sorted({e.proof for e in [*OPERATIONS.values(), *STS_OPERATIONS.values()]} | {REFUSED_PROOF})
+    "proof",
+    sorted(
+        {entry.proof for entry in [*OPERATIONS.values(), *STS_OPERATIONS.values()]}
+        | {entry.proof for entry in CLOUDWATCH_OPERATIONS.values()}
+        | {REFUSED_PROOF}
+    ),
 )
 def test_every_proof_is_a_test(proof: str) -> None:
     path, _, name = proof.partition("::")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from cachekeep.api.cloudwatch.call import CloudWatchCall, Result
 from cachekeep.api.cloudwatch.list_metrics import read_token, write_token
-from cachekeep.domain.alarms import Alarm, AlarmState, HistoryItem, HistoryKind
+from cachekeep.domain.alarms import Alarm, HistoryItem, HistoryKind
 
 _PAGE = 100
 
@@ -52,15 +52,3 @@ def configured(alarm: Alarm, what: str, at: float) -> HistoryItem:
     return HistoryItem(
         at, alarm.region, alarm.name, HistoryKind.CONFIGURATION_UPDATE, f'Alarm "{alarm.name}" {what}', data
     )
-
-
-def moved(old: Alarm, state: AlarmState, reason: str, at: float) -> HistoryItem:
-    data = json.dumps(
-        {
-            "version": "1.0",
-            "oldState": {"stateValue": old.state.value, "stateReason": old.state_reason},
-            "newState": {"stateValue": state.value, "stateReason": reason},
-        }
-    )
-    text = f"Alarm updated from {old.state.value} to {state.value}"
-    return HistoryItem(at, old.region, old.name, HistoryKind.STATE_UPDATE, text, data)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from cachekeep.api.cloudwatch.call import CloudWatchCall, CloudWatchServices, Result, bad_token
 from cachekeep.domain.alarms import Dimensions
+from cachekeep.domain.faults import Fault, invalid_value
 from cachekeep.domain.metrics import Subject
 
 PAGE = 500
@@ -19,7 +20,7 @@ _LISTED_S = 14 * 86400
 def list_metrics(call: CloudWatchCall) -> Result:
     since = int(call.services.now()) - (_RECENT_S if call.text("RecentlyActive") else _LISTED_S)
     filters = [(f["Name"], f.get("Value")) for f in call.params.get("Dimensions") or ()]
-    first = read_token(call.text("NextToken"))
+    first = _place(call.text("NextToken"))
     wanted, namespace = call.text("MetricName"), call.text("Namespace")
     if call.text("OwningAccount") not in (None, call.services.account_id):
         return {"Metrics": []}
@@ -69,6 +70,14 @@ def _sorted_series(
 
 def _fits(dimensions: Dimensions, filters: Sequence[tuple[str, str | None]]) -> bool:
     return all(any(n == name and value in (None, v) for n, v in dimensions) for name, value in filters)
+
+
+def _place(token: str | None) -> int:
+    """Raises InvalidParameterValue: the one fault that this operation has for a token."""
+    try:
+        return read_token(token)
+    except Fault as fault:
+        raise invalid_value(fault.message) from None
 
 
 def write_token(place: int) -> str:

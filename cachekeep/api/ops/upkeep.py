@@ -28,7 +28,10 @@ def modified_upkeep(call: Call, resource: ReplicationGroup | CacheCluster) -> Up
         changes["auto_minor_version_upgrade"] = automatic
     topic = call.text("NotificationTopicArn")
     if topic is not None:
-        changes |= {"notification_topic": topic or None, "notification_active": True}
+        # Named again it is not looked up again: what was deleted meanwhile does not stand in the way of other changes.
+        same = topic == resource.upkeep.notification_topic
+        named = topic if same else choose.notification_topic(call, topic)
+        changes |= {"notification_topic": named, "notification_active": True}
     topic_status = call.text("NotificationTopicStatus")
     if topic_status is not None:
         if topic_status not in ("active", "inactive"):

@@ -3,6 +3,7 @@
 (function () {
   const RENEW_MS = 60000;
   const TABLE_ROWS = 60;
+  const HEIGHT = 180;
   const LINES = ["--line-1", "--line-2", "--line-3", "--line-4", "--line-5", "--line-6"];
   const shown = new Map();
 
@@ -39,6 +40,8 @@
     };
   }
 
+  function widthOf(place) { return Math.max(240, place.clientWidth); }
+
   function options(figure, numbers) {
     const grid = { stroke: colour("--rule"), width: 1 };
     const axis = { stroke: colour("--faint"), grid: grid, ticks: grid };
@@ -50,12 +53,12 @@
       };
     });
     return {
-      width: Math.max(240, figure.querySelector("[data-plot]").clientWidth), height: 180,
+      width: widthOf(figure.querySelector("[data-plot]")), height: HEIGHT,
       series: [{}].concat(series),
-      axes: [axis, Object.assign({ size: 78, values: function (_, all) {
+      axes: [Object.assign({ space: 84 }, axis), Object.assign({ size: 78, values: function (_, all) {
         return all.map(function (value) { return figures(value, numbers.unit); });
       } }, axis)],
-      scales: { y: { range: function (_, low, high) {
+      scales: { x: { range: [numbers.from, numbers.to] }, y: { range: function (_, low, high) {
         return [Math.min(0, low || 0), numbers.unit === "Percent" ? 100 : (high || 1) * 1.1];
       } } },
       hooks: { drawClear: [drawBands(numbers.bands)] },
@@ -66,9 +69,10 @@
   function draw(figure, numbers) {
     const place = figure.querySelector("[data-plot]"), before = shown.get(figure);
     if (before && before.plot) before.plot.destroy();
-    figure.querySelector("[data-unit]").textContent = numbers.unit === "None" ? "" : numbers.unit;
+    figure.querySelector("[data-unit]").textContent =
+      (numbers.unit === "None" ? "" : numbers.unit) + (numbers.per_minute ? " a minute" : "");
     const empty = !numbers.starts.length;
-    figure.querySelector("[data-state]").textContent = empty ? "No datapoints in this time." : "";
+    figure.querySelector("[data-state]").textContent = empty ? "No datapoints in this time." : numbers.note;
     const data = [numbers.starts].concat(numbers.series.map(function (one) { return one.values; }));
     const plot = empty ? null : new uPlot(options(figure, numbers), data, place);
     shown.set(figure, { plot: plot, numbers: numbers });
@@ -102,6 +106,7 @@
       for (const one of numbers.series) cell(row, "td", figures(one.values[at], numbers.unit));
     }
     figure.querySelector("[data-table]").replaceChildren(table);
+    document.dispatchEvent(new Event("cachekeep:table"));
   }
 
   function load(figure) {
@@ -146,7 +151,13 @@
   }
   document.querySelector("[data-hours]").addEventListener("change", renew);
   document.addEventListener("cachekeep:theme", redraw);
-  let resized = 0;
-  addEventListener("resize", function () { clearTimeout(resized); resized = setTimeout(redraw, 150); });
+  // The place of a drawing changes with the window, and with a scroll bar that comes or goes.
+  const sizes = new ResizeObserver(function (entries) {
+    for (const entry of entries) {
+      const known = shown.get(entry.target.closest("[data-chart]")), width = widthOf(entry.target);
+      if (known && known.plot && known.plot.width !== width) known.plot.setSize({ width: width, height: HEIGHT });
+    }
+  });
+  for (const figure of figuresOnPage) sizes.observe(figure.querySelector("[data-plot]"));
   setInterval(renew, RENEW_MS);
 })();

@@ -33,6 +33,28 @@
     }
   }
 
+  // What scrolls must be reached by the keyboard; what does not must not be in its way.
+  function makeReachable() {
+    for (const place of document.querySelectorAll(".wide, .log, pre")) {
+      const scrolls = place.scrollWidth > place.clientWidth || place.scrollHeight > place.clientHeight;
+      if (scrolls) place.tabIndex = 0; else place.removeAttribute("tabindex");
+    }
+  }
+  makeReachable();
+  addEventListener("resize", makeReachable);
+  document.addEventListener("cachekeep:table", makeReachable);
+  document.body.addEventListener("htmx:afterSettle", makeReachable);
+  document.addEventListener("toggle", makeReachable, true);
+
+  // What was opened stays open when the fragment around it renews.
+  let opened = [];
+  document.body.addEventListener("htmx:beforeSwap", function () {
+    opened = Array.from(document.querySelectorAll("details[open][id]"), function (one) { return one.id; });
+  });
+  document.body.addEventListener("htmx:afterSwap", function () {
+    for (const id of opened) { const one = document.getElementById(id); if (one) one.open = true; }
+  });
+
   // Fragments renew every few seconds, but only what changed in their summary is said.
   document.body.addEventListener("htmx:afterSettle", function (event) {
     const text = event.detail.elt && event.detail.elt.dataset && event.detail.elt.dataset.announce;

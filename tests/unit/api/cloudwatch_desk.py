@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -18,11 +18,13 @@ from botocore.serialize import create_serializer
 
 from cachekeep.api.cloudwatch.call import CloudWatchServices
 from cachekeep.api.cloudwatch.front import CloudWatch, CloudWatchAnswer
+from cachekeep.api.cloudwatch.values import SeriesValues
 from cachekeep.codec.sigv4 import Caller, HttpRequest
 from cachekeep.domain.metrics import AWS_NAMESPACE, Column, Metric, MetricKind, Point, Subject
+from cachekeep.monitor.alarms import AlarmKeeper
 from cachekeep.store.sqlite import SqliteStore
 
-REGION = "eu-west-1"
+REGION, ACCOUNT = "eu-west-1", "000000000000"
 NOW = 1_790_000_040  # a whole minute
 PROTOCOLS = ("smithy-rpc-v2-cbor", "json", "query")
 METRICS = {
@@ -84,6 +86,27 @@ class Series:
         self.points.clear()
 
 
+class Board:
+    """Takes what alarms publish: the topic and the subject of each notice."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+
+    def publish(self, topic_arn: str, subject: str, message: str, alarm: str = "") -> str | None:
+        self.told.append((topic_arn, subject))
+        return None
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Moved by hand."""
+
+    time: list[float]
+
+    def now(self) -> float:
+        return self.time[0]
+
+
 class _Raw(BytesIO):
     def stream(self, **_: object) -> list[bytes]:
         return [self.read()]
@@ -95,6 +118,8 @@ class CloudWatchDesk:
     series: Series
     front: CloudWatch
     now: list[float]
+    keeper: AlarmKeeper
+    board: Board
 
     def send(self, request: HttpRequest) -> CloudWatchAnswer:
         return self.front.answer(request, Caller("AKID", REGION, "monitoring", "20260101"), "r-1")
@@ -137,8 +162,11 @@ def _client(protocol: str) -> Any:
 def cloudwatch_desk(folder: Path) -> Iterator[CloudWatchDesk]:
     store, series, now = SqliteStore(folder / "s.db"), Series(), [float(NOW)]
     try:
-        services = CloudWatchServices(series, METRICS, store, lambda: now[0], "000000000000")
-        yield CloudWatchDesk(store, series, CloudWatch(services), now)
+        services = CloudWatchServices(series, METRICS, store, lambda: now[0], ACCOUNT)
+        board = Board()
+        keeper = AlarmKeeper(store, SeriesValues(services), board, Clock(now), ACCOUNT)
+        front = CloudWatch(replace(services, set_state=keeper.set_state))
+        yield CloudWatchDesk(store, series, front, now, keeper, board)
     finally:
         store.close()
 

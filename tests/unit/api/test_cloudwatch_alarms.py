@@ -99,10 +99,12 @@ def test_history_tells_what_happened_newest_first(desk: CloudWatchDesk, client: 
     items = client.describe_alarm_history(AlarmName="high")["AlarmHistoryItems"]
     assert [item["HistorySummary"] for item in items] == [
         'Alarm "high" deleted',
+        f"Successfully executed action {TOPIC}",
         "Alarm updated from OK to ALARM",
         "Alarm updated from INSUFFICIENT_DATA to OK",
         'Alarm "high" created',
     ]
+    assert desk.board.told == [(TOPIC, f'ALARM: "high" in {REGION}')]
     page = client.describe_alarm_history(HistoryItemType="StateUpdate", MaxRecords=1)
     assert len(page["AlarmHistoryItems"]) == 1
     rest = client.describe_alarm_history(HistoryItemType="StateUpdate", MaxRecords=1, NextToken=page["NextToken"])

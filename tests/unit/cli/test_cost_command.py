@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from rich.console import Console
 from typer import Typer
 
 from cachekeep.cli.cost import app
-from cachekeep.cli.cost_files import IMPORTED
 from cachekeep.cli.cost_tables import show_running
 from cachekeep.cli.refusal import SERVICE_DOWN, Refused
-from cachekeep.data.prices import package_prices
-from cachekeep.plan.cost import Usage, cost_here, running_cost
+from cachekeep.report.cost_prices import IMPORTED
 from tests.unit.codec.test_offer_file import CSV, offer, term
 
 top = Typer()
@@ -89,6 +91,7 @@ def test_one_type_is_shown_with_its_formula_and_sources(capsys: pytest.CaptureFi
         (["--groups", "--count", "2"], "no count"),
         (["--machine-usd-month", "3"], "goes with --groups"),
         (["--groups", "--machine-usd-month", "much"], "must be a number"),
+        (["--groups", "--prices", "own.csv"], "cost import. adds to them"),
     ],
 )
 def test_what_cannot_be_priced_is_refused_in_one_sentence(arguments: list[str], wrong: str) -> None:
@@ -162,14 +165,100 @@ def test_a_file_of_the_moment_adds_prices(capsys: pytest.CaptureFixture[str], tm
 
 
 def test_what_runs_is_shown_at_awss_price_and_at_ours() -> None:
-    nodes = [{"spare": None}, {"spare": None}]
-    known = {"id": "demo", "engine": "valkey", "node_type": "cache.m5.large", "region": "us-east-1", "nodes": nodes}
-    unknown = {**known, "id": "mc", "engine": "memcached"}
-    costs = [running_cost("group", r, package_prices(), Usage()) for r in (known, unknown)]
+    known = {"id": "demo", "engine": "valkey", "node_type": "cache.m5.large", "nodes": 2, "region": "us-east-1"}
+    unknown = {**known, "id": "prod", "engine": None, "node_type": None, "usd": None, "known": False}
+    page = {
+        "resources": [{**known, "usd": 182.208, "known": True}, unknown],
+        "usd": 182.208,
+        "notes": ["nobody said which node type [prod] has"],
+        "here": {"usd": 20.0, "machine_usd_month": 80.0, "memory_share": 0.25, "cpu_share": None},
+    }
     out = StringIO()
-    show_running(Console(file=out, width=120), costs, costs[0].usd, cost_here(1e9, None, 4e9, 4))
+    show_running(Console(file=out, width=120), page)
     text = out.getvalue()
-    assert "182.21" in text
-    assert "in all, of those that are known" in text
-    assert "Memcached in us-east-1 is unknown" in text
-    assert "Here 0.00 USD; it takes 25.0 % of its memory, an unknown share of its CPU" in text
+    assert "nobody said which node type [prod] has" in text
+    assert "At AWS 182.21 USD in all, of those that are known" in text
+    assert "Here 20.00 USD of the 80.00 that the machine costs a month; it takes 25.0 % of its memory" in text
+    assert "an unknown share of its CPU" in text
+    assert [line.split()[:3] for line in text.splitlines()[1:3]] == [
+        ["demo", "Valkey", "cache.m5.large"],
+        ["prod", "unknown", "unknown"],
+    ]
+
+
+def test_what_a_killed_import_left_is_cleared_away_and_never_read(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, state: Path
+) -> None:
+    file = tmp_path / "index.json"
+    file.write_text(json.dumps(offer()))
+    run(capsys, "import", str(file))
+    (state / "prices.4711.partial").write_text("node_type,reg")
+    assert rows(capsys, "cache.c7gn.large")
+    run(capsys, "import", str(file))
+    assert [path.name for path in state.iterdir()] == [IMPORTED]
+
+
+@pytest.mark.slow
+def test_an_import_that_is_killed_leaves_the_old_prices(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, state: Path
+) -> None:
+    file = tmp_path / "index.json"
+    file.write_text(json.dumps(offer()))
+    run(capsys, "import", str(file))
+    before = (state / IMPORTED).read_bytes()
+    file.write_text(" " * 60_000_000 + json.dumps(offer(publicationDate="2027-01-01T00:00:00Z")))
+    command = [sys.executable, "-m", "cachekeep", "cost", "import", str(file)]
+    with psutil.Popen(command, stdout=subprocess.DEVNULL) as process:
+        while str(file) not in {opened.path for opened in process.open_files()}:
+            assert process.poll() is None
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    assert (state / IMPORTED).read_bytes() == before
+    assert [path.name for path in state.iterdir()] == [IMPORTED]
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        (
+            json.dumps(offer(offerCode="AmazonEC2")),
+            "not the offer file of AmazonElastiCache .its offer code is 'AmazonEC2'",
+        ),
+        (json.dumps(offer())[: len(json.dumps(offer())) // 2], "damaged or cut off"),
+        ("{" * 100_000, "damaged"),
+        ("[1, 2, 3]", "neither the JSON nor the CSV form"),
+        ("<html>503</html>", "neither the JSON nor the CSV form"),
+        ("", "the file is empty"),
+        (CSV[: CSV.rindex(",")], "damaged or cut off: a line has"),
+        (CSV.rstrip()[:-1], "damaged"),
+        ("node_type,region\ncache.m5.large,us-east-1\n", "lacks the column engine"),
+        (
+            "node_type,region,engine,model,usd_per_hour,usd_upfront,source,as_of\na,b,valkey,on-demand,-1,,x,\n",
+            "line 2",
+        ),
+    ],
+)
+def test_what_is_no_offer_file_is_refused_in_a_sentence(tmp_path: Path, state: Path, text: str, wrong: str) -> None:
+    file = tmp_path / "index"
+    file.write_text(text)
+    with pytest.raises(Refused, match=wrong) as refused:
+        top(["cost", "import", str(file)])
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 300
+    assert not state.exists()
+
+
+@pytest.mark.slow
+def test_a_large_offer_file_is_read_in_little_memory(tmp_path: Path, state: Path) -> None:
+    file = tmp_path / "index.json"
+    with file.open("w") as out:
+        out.write(json.dumps(offer())[:-1])
+        for n in range(400):
+            out.write(f', "extra{n}": {json.dumps(["x" * 1000] * 1000)}')
+        out.write("}")
+    assert file.stat().st_size > 400_000_000
+    limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (700 << 20, 700 << 20)); "
+    command = "from cachekeep.cli.main import main; main(['cost', 'import', sys.argv[1]])"
+    done = subprocess.run([sys.executable, "-c", limited + command, str(file)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (state / IMPORTED).exists()

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from importlib.resources import files
 from io import StringIO
+from pathlib import Path
 
+import pytest
 from rich.console import Console
 
-from cachekeep.cli.health import exit_code, show
+from cachekeep.cli.health import exit_code, own_numbers, show, show_all
+from cachekeep.cli.main import main
+from cachekeep.cli.refusal import Refused
 from cachekeep.domain.verdicts import read_thresholds
 from cachekeep.plan.health import NodeReading, assemble
 from cachekeep.plan.verdict import Context
@@ -54,3 +58,58 @@ def test_what_nodes_say_is_never_taken_for_markup() -> None:
     text, code = printed(node("a", trouble="[bold]cannot[/nothing] reach it"))
     assert "a: [bold]cannot[/nothing] reach it" in text
     assert code == 3
+
+
+def test_an_overview_has_a_line_for_each() -> None:
+    console = Console(file=StringIO(), width=100, highlight=False)
+    resources = [
+        {"id": "demo", "kind": "group", "level": "risk", "sentence": "risk: CPU Utilization; no numbers from demo-002"},
+        {"id": "far", "kind": "target", "level": "unknown", "sentence": "nothing is known yet"},
+    ]
+    show_all(console, {"region": "us-east-1", "resources": resources})
+    assert isinstance(console.file, StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert " ".join(lines[1].split()) == "demo group risk CPU Utilization; no numbers from demo-002"
+    assert " ".join(lines[2].split()) == "far target unknown nothing is known yet"
+
+
+def test_numbers_of_its_own_are_read_as_they_are_written() -> None:
+    assert own_numbers("CPUUtilization:warning=50,risk=70.5") == ("CPUUtilization", {"warning": 50.0, "risk": 70.5})
+    assert own_numbers("SwapUsage:risk=1e6") == ("SwapUsage", {"risk": 1e6})
+
+
+@pytest.mark.parametrize(
+    "text", ["", "CPUUtilization", ":risk=1", "A:", "A:risk", "A:risk=x", "A:risk=nan", "A:danger=1", "A:risk=1,risk=2"]
+)
+def test_what_is_no_threshold_is_refused_as_misuse(text: str) -> None:
+    with pytest.raises(Refused, match="--set takes METRIC:warning=X,risk=Y") as refused:
+        own_numbers(text)
+    assert refused.value.code == 64
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("--nonsense",), 64),
+        (("a", "b"), 64),
+        (("--set", "CPUUtilization:risk=90"), 64),
+        (("demo", "--watch", "--unset", "all"), 64),
+        (("demo", "--region", "no such region!"), 64),
+        (("demo",), 3),
+        ((), 3),
+    ],
+)
+def test_misuse_is_no_risk_and_a_service_that_is_down_is_no_warning(
+    arguments: tuple[str, ...],
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("CACHEKEEP_STATE_DIR", str(tmp_path))
+    with pytest.raises(SystemExit) as ended:
+        main(["health", *arguments])
+    assert ended.value.code == code
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("cachekeep: ")

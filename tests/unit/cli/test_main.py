@@ -10,7 +10,7 @@ import pytest
 from cachekeep import __version__
 from cachekeep.cli.main import main
 
-COMMANDS = ("up", "down", "serve", "status", "env", "doctor", "plan", "groups", "journal")
+COMMANDS = ("up", "down", "serve", "status", "env", "doctor", "plan", "groups", "journal", "topics", "watch")
 
 
 @pytest.fixture(autouse=True)

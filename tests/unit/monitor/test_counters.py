@@ -91,3 +91,36 @@ def test_increases_add_up_to_what_happened(seconds: Sequence[tuple[int, bool]]) 
             assert increases["hits"] >= 0
             told += increases["hits"]
             assert told == happened
+
+
+def test_totals_go_on_over_restarts_resets_and_silences() -> None:
+    counters = Counters()
+    told = []
+
+    def look(at: float, value: float, run: str = "a", up_s: float = 1e6) -> None:
+        see(counters, at, value, run, up_s)
+        told.append(counters.totals()["hits"])
+
+    look(30, 500)
+    look(31, 510)
+    counters.close(60)  # the minute is not whole, its increase was seen all the same
+    look(100, 517)
+    counters.close(120)  # nobody looked for its last seconds
+    look(130, 520)
+    look(140, 2, "b", 1)  # restarted
+    look(141, 5, "b", 2)
+    counters.close(180)
+    assert told == [0, 10, 17, 20, 22, 25]
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 90), st.integers(0, 1000), st.sampled_from("ab")), min_size=1))
+def test_totals_never_decrease(looks: Sequence[tuple[float, int, str]]) -> None:
+    counters, at, before = Counters(), 0.0, 0.0
+    for step, value, run in looks:
+        if (at + step) // 60 > at // 60:
+            counters.close((at + step) // 60 * 60)
+        at += step
+        see(counters, at, value, run, up_s=step)
+        total = counters.totals()["hits"]
+        assert total >= before
+        before = total

@@ -325,6 +325,25 @@ def test_a_mail_server_that_refuses_the_password_is_told_without_it(mail: Mail) 
     deliveries.close()
 
 
+def test_a_mail_server_that_hangs_holds_up_nobodys_end() -> None:
+    """The process ends while it is still waited for: its thread is a daemon's, and nobody joins it."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        smtp = Smtp("127.0.0.1", silent.getsockname()[1], "keeper@example.com")
+        given_up = Deliveries(smtp, Clock().now)
+
+        async def story() -> None:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(given_up.deliver(Subscription("s", Channel.EMAIL, "a@example.com"), NOTICE), 0.1)
+
+        asyncio.run(story())
+        given_up.close()
+        waiting = [thread for thread in threading.enumerate() if thread.name == "mail"]
+        assert waiting
+        assert all(thread.daemon for thread in waiting)
+    for thread in waiting:
+        thread.join(20)
+
+
 def test_starttls_that_the_server_has_not_sends_nothing(mail: Mail) -> None:
     deliveries = Deliveries(Smtp("127.0.0.1", mail.port, "keeper@example.com", starttls=True), Clock().now)
     with pytest.raises(WorldError, match="did not take the message"):

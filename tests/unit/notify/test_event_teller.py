@@ -91,10 +91,28 @@ def test_the_last_event_of_a_deleted_cluster_is_told(tmp_path: Path) -> None:
     assert [subject for _, subject, _ in desk.board.told] == ["ElastiCache:DeleteCacheClusterComplete"]
 
 
+def test_what_happened_while_nobody_was_to_be_told_is_not_told_later(tmp_path: Path) -> None:
+    silent = replace(CLUSTER, upkeep=replace(UPKEEP, notification_active=False))
+    desk = Desk(tmp_path / "store.sqlite", silent)
+    desk.happen(replace(CREATED, message="Cache node 0001 restarted"))
+    with desk.store.transaction() as work:
+        work.replace(silent, CLUSTER)
+    desk.happen(CREATED)
+    assert [subject for _, subject, _ in desk.board.told] == ["ElastiCache:CacheClusterProvisioningComplete"]
+
+
+def test_an_event_that_is_stored_after_a_later_one_is_told(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "store.sqlite", CLUSTER)
+    desk.clock.time = 130.0
+    desk.happen(replace(CREATED, at=130.0))
+    desk.happen(replace(CREATED, at=120.0, message="Cache node 0001 restarted"))
+    assert len(desk.board.told) == 2
+
+
 def test_after_the_clock_was_set_back_events_are_told_still(tmp_path: Path) -> None:
     desk = Desk(tmp_path / "store.sqlite", CLUSTER)
     desk.happen(CREATED)
-    desk.clock.time = 40.0
+    desk.clock.time = 40.5
     desk.happen(replace(CREATED, at=40.0, message="Cache node 0001 restarted"))
     assert [subject for _, subject, _ in desk.board.told][1:] == ["ElastiCache:CacheNodesRebooted"]
 
@@ -118,3 +136,12 @@ def test_an_event_that_aws_has_no_name_for_is_told_as_one() -> None:
 def test_events_of_groups_have_awss_names(text: str, name: str) -> None:
     event = Event(100.0, REGION, SourceType.REPLICATION_GROUP, "a", text)
     assert event_name(event) == f"ElastiCache:{name}"
+
+
+def test_from_the_change_to_inactive_on_nothing_is_told(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "store.sqlite", CLUSTER)
+    with desk.store.transaction() as work:
+        work.replace(CLUSTER, replace(CLUSTER, upkeep=replace(UPKEEP, notification_active=False)))
+        work.add_event(CREATED)
+    desk.teller.tell()
+    assert desk.board.told == []

@@ -84,7 +84,7 @@ def test_a_busy_engine_is_traced_to_the_command_that_takes_the_time(command: str
     found = metric("EngineCPUUtilization", node("a", evidence, EngineCPUUtilization=90))
     assert cause in found["cause"]
     assert following in found["next"]
-    assert found["evidence"][1] == "GET: 10% of the time, 100 calls"
+    assert found["evidence"][1] == "GET: 10% of the time of commands, 100 calls since the engine's start"
 
 
 def test_a_busy_host_with_an_idle_engine_is_not_blamed_on_commands() -> None:

@@ -123,6 +123,9 @@ def test_a_chain_of_hundreds_of_expressions_is_computed() -> None:
         "(" * 100 + "m1" + ")" * 100,
         "+".join(["m1"] * 500),
         "m1 +" + " " * 2048 + "1",
+        "m1 + LOG(0)",
+        "m1 + CEIL(LOG(0))",
+        "m1 + SUM(10 ^ 308, 10 ^ 308)",
     ],
 )
 def test_what_cannot_be_computed_says_why(expression: str) -> None:
@@ -153,6 +156,12 @@ def test_any_text_is_computed_or_refused(text: str) -> None:
         compute(text or " ")
     except MathError:
         return
+
+
+@pytest.mark.parametrize("name", ["SUM([m1 * 4 * 10 ^ 307, m1 * 4 * 10 ^ 307])", "RUNNING_SUM(m1 * 4 * 10 ^ 307)"])
+def test_what_no_number_can_hold_is_a_gap(name: str) -> None:
+    (series,) = compute(name)
+    assert len(series.starts) == 2 == len(series.values)
 
 
 def test_a_search_is_taken_apart() -> None:

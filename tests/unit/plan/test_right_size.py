@@ -103,6 +103,18 @@ def test_memcached_with_unknown_prices_is_sized_and_its_price_said_to_be_unknown
     assert result.candidates[-1].usd_month is None
 
 
+def test_a_smaller_type_whose_price_is_unknown_is_named_beside_the_cheapest_known_one() -> None:
+    result = size(replace(CALM, engine=Engine.MEMCACHED, node_type="", replicas=0, used_bytes=GIB / 8))
+    assert "(1 x cache.t3.micro is smaller, at a price that is unknown)" in result.answer
+    unpriced = [s.usable_bytes for s in result.candidates if s.usd_month is None]
+    assert unpriced == sorted(unpriced)
+
+
+def test_prices_of_the_engines_that_could_run_it_stand_side_by_side() -> None:
+    best = as_json(size(CALM))["candidates"][0]
+    assert best["usd_month_by_engine"] == {"valkey": best["usd_month"], "redis": 93.44}
+
+
 def test_what_no_shape_holds_is_said_with_reasons() -> None:
     result = size(replace(CALM, used_bytes=1e15))
     assert result.candidates == ()
@@ -119,7 +131,7 @@ def test_an_absurd_observation_is_refused(change: dict[str, float]) -> None:
 
 
 def test_the_page_is_shown_with_answer_reasons_and_confidence(capsys: pytest.CaptureFixture[str]) -> None:
-    page = as_json(size(CALM))
+    page = as_json(size(CALM)) | {"history": {"from": 1_780_000_000, "to": 1_780_600_000}, "notes": ["[keys] were evicted"]}
     show_right_size(console(), page)
     shown = capsys.readouterr().out
     assert exit_code(page) == 0
@@ -127,6 +139,9 @@ def test_the_page_is_shown_with_answer_reasons_and_confidence(capsys: pytest.Cap
         "without cluster mode (1 + 1) x cache.t4g.medium for 75.92",
         "Cheaper, but:",
         "1.250 GiB needed",
+        "Valkey USD/month  Redis USD/month",
+        "at its peak: 1.0 GiB of memory, 10 % of a core, 1,000 commands/s, 100 connections",
+        "[keys] were evicted",
         "Confidence high",
         "assumed:",
     ):

@@ -10,7 +10,7 @@ import pytest
 
 from cachekeep.domain.metrics import Column, Tier
 from cachekeep.domain.verdicts import Bound, Level, Threshold, read_thresholds, worst
-from cachekeep.plan.verdict import Context, baseline_bytes_per_s, judge, overridden
+from cachekeep.plan.verdict import NO_PAST, Context, baseline_bytes_per_s, judge, overridden, past_of
 
 MIB = 1048576
 NOW = 1_000_000_020.0
@@ -20,7 +20,8 @@ SAFE, WARNING, RISK, UNKNOWN = Level.SAFE, Level.WARNING, Level.RISK, Level.UNKN
 
 
 def of(metric: str, value: float | None, column: Column | None = None, **context: Any) -> Any:
-    return judge(THRESHOLDS[metric], value, column or Column(), Context(NOW, **context))
+    threshold = THRESHOLDS[metric]
+    return judge(threshold, value, past_of(threshold, column or Column(), NOW), Context(NOW, **context))
 
 
 def minutes(values: list[float], *, ago_s: int = 60) -> Column:
@@ -156,11 +157,11 @@ def test_little_swap_that_grows_steadily_is_a_risk() -> None:
 
 def test_a_group_may_have_numbers_of_its_own() -> None:
     own = {t.metric: t for t in overridden(list(THRESHOLDS.values()), {"CPUUtilization": {"warning": 30}})}
-    assert judge(own["CPUUtilization"], 30, Column(), Context(NOW)).level is WARNING
-    assert judge(own["CPUUtilization"], 80, Column(), Context(NOW)).level is RISK
+    assert judge(own["CPUUtilization"], 30, NO_PAST, Context(NOW)).level is WARNING
+    assert judge(own["CPUUtilization"], 80, NO_PAST, Context(NOW)).level is RISK
     assert own["SwapUsage"] == THRESHOLDS["SwapUsage"]
     own = {t.metric: t for t in overridden(list(THRESHOLDS.values()), {"NetworkBytesIn": {"warning": 5, "risk": 9}})}
-    assert judge(own["NetworkBytesIn"], 10, Column(), Context(NOW)).level is RISK
+    assert judge(own["NetworkBytesIn"], 10, NO_PAST, Context(NOW)).level is RISK
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,7 @@ class FakeViews:
         self.groups = [group()]
         self.note = "a-002 is promoted."
         self.level = "warning"
+        self.sized: tuple[str, str, float, float] | None = None
         self.charted: list[tuple[str, str, str, float, float]] = []
 
     def regions(self) -> Sequence[str]:
@@ -109,10 +110,19 @@ class FakeViews:
                    "cause": "Too little memory.", "next": "Take a larger node type.", "evidence": []}  # fmt: skip
         return {"level": self.level, "verdicts": [verdict]}
 
-    def chart(self, region: str, resource: str, metric: str, start: float, end: float) -> Mapping[str, Any]:
+    async def chart(self, region: str, resource: str, metric: str, start: float, end: float) -> Mapping[str, Any]:
         self.charted.append((region, resource, metric, start, end))
-        return {"metric": metric, "title": "", "unit": "Percent", "starts": [60], "bands": [],
+        return {"metric": metric, "title": "", "unit": "Percent", "starts": [60], "bands": [], "note": "",
                 "series": [{"label": "orders-001", "values": [None]}]}  # fmt: skip
+
+    async def right_size(self, region: str, resource: str, margin_pct: float, horizon_days: float) -> Mapping[str, Any]:
+        self.sized = (region, resource, margin_pct, horizon_days)
+        shape = {"engine": "valkey", "node_type": "cache.t4g.small", "shards": 1, "replicas": 1, "nodes": 2,
+                 "usd_month": 37.96, "usable_bytes": 1e9, "why_not": None, "notes": ["burstable"]}  # fmt: skip
+        less = shape | {"node_type": "cache.t4g.micro", "usd_month": None, "why_not": "the keys need 1.1 GB"}
+        return {"answer": "Two of cache.t4g.small hold it.", "confidence": "low", "unknown": ["growth"],
+                "need_bytes": 9e8, "present": shape, "candidates": [shape], "rejected": [less],
+                "assumptions": [self.note]}  # fmt: skip
 
     def events(self, region: str, resource: str) -> Sequence[Mapping[str, Any]]:
         return [{"at": 0.0, "message": self.note}]
@@ -121,13 +131,13 @@ class FakeViews:
         return [{"at": 0.0, "sentence": self.note}]
 
     def alarms(self, region: str) -> Sequence[Mapping[str, Any]]:
-        return [{"name": "full", "state": "ALARM", "reason": self.note, "metric": "SwapUsage", "resource": "orders",
-                 "updated_at": 0.0}]  # fmt: skip
+        return [{"name": "full", "state": "ALARM", "reason": self.note, "metric": "SwapUsage", "of": "orders-001",
+                 "resource": "orders", "updated_at": 0.0}]  # fmt: skip
 
     def backups(self, region: str) -> Sequence[Mapping[str, Any]]:
         return [{"name": "nightly", "resource": "orders", "at": 0.0, "size_bytes": 2048, "state": "complete"}]
 
-    def cost(self, region: str, resource: str | None) -> Mapping[str, Any]:
+    async def cost(self, region: str, resource: str | None) -> Mapping[str, Any]:
         row = {"resource": "orders", "node_type": "cache.t4g.micro", "count": 2, "hourly": None, "monthly": None}
         return {"rows": [row | {"source": "none"}], "total": None, "notes": ["Prices of us-east-1."]}
 

@@ -13,7 +13,7 @@ from cachekeep.web.overview import digest_of
 from cachekeep.web.snippets import snippets
 
 PAGES = ("/ui/", "/ui/rows", "/ui/group/orders", "/ui/group/orders/live", "/ui/cluster/sessions", "/ui/cost",
-         "/ui/watched/aws-cache", "/ui/alarms", "/ui/backups", "/ui/action/create",
+         "/ui/watched/aws-cache", "/ui/right-size/group/orders", "/ui/alarms", "/ui/backups", "/ui/action/create",
          "/ui/action/delete?of=group/orders", "/ui/action/reboot?of=cluster/sessions")  # fmt: skip
 NASTY = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
 
@@ -138,7 +138,33 @@ def test_absurd_charts_are_refused(browser: Browser, query: str) -> None:
     assert not browser.views.charted
 
 
-@pytest.mark.parametrize("path", ["/ui/group/none", "/ui/cluster/none", "/ui/watched/none", "/ui/odd/orders"])
+def test_the_right_size_page_asks_with_the_numbers_that_were_given(browser: Browser) -> None:
+    text = browser.get("/ui/right-size/group/orders?margin=40&days=7").text
+    assert browser.views.sized == ("us-east-1", "orders", 40.0, 7.0)
+    for fact in ("Two of cache.t4g.small hold it.", "37.96", "not known", "the keys need 1.1 GB", "confidence low"):
+        assert fact in text
+
+
+@pytest.mark.parametrize("query", ["margin=nan", "margin=much", "days=inf"])
+def test_absurd_numbers_for_the_right_size_are_refused(browser: Browser, query: str) -> None:
+    assert browser.get(f"/ui/right-size/group/orders?{query}").status == 400
+    assert browser.views.sized is None
+
+
+def test_the_page_of_a_cache_has_the_command_that_backs_it_up(browser: Browser) -> None:
+    assert "cachekeep backup run redis://127.64.0.1:6379 ./backups" in browser.get("/ui/group/orders").text
+    assert "Memcached cannot be backed up." in browser.get("/ui/cluster/sessions").text
+
+
+def test_a_cache_has_charts_of_the_metrics_only_that_it_can_have(browser: Browser) -> None:
+    drawn = {a["data-metric"] for _, a in Tags(browser.get("/ui/cluster/sessions").text).tags if "data-metric" in a}
+    assert "CacheHitRate" in drawn
+    assert "EngineCPUUtilization" not in drawn
+
+
+@pytest.mark.parametrize(
+    "path", ["/ui/right-size/group/none", "/ui/group/none", "/ui/cluster/none", "/ui/watched/none", "/ui/odd/orders"]
+)
 def test_what_is_not_there_is_said_to_be_not_there(browser: Browser, path: str) -> None:
     answer = browser.get(path)
     assert answer.status == 404

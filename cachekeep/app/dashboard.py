@@ -1,0 +1,152 @@
+"""The dashboard on the real service: what its pages need (web.ports), out of the API, the store and the reports."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cachekeep.api.context import Services
+from cachekeep.api.dispatch import Dispatcher
+from cachekeep.codec.aws_model import known_regions
+from cachekeep.data.metrics import metrics
+from cachekeep.domain.alarms import Alarm
+from cachekeep.domain.cache_cluster import CacheCluster
+from cachekeep.domain.events import Event, SourceType
+from cachekeep.domain.faults import invalid_value
+from cachekeep.domain.metric_ports import Monitoring
+from cachekeep.domain.replication_group import ReplicationGroup
+from cachekeep.domain.verdicts import Threshold
+from cachekeep.plan.right_size_shapes import Goal
+from cachekeep.report import charts
+from cachekeep.web.ports import Json
+
+MOST_SHOWN = 200
+# As long as AWS keeps events.
+EVENTS_S = 14 * 86400.0
+# Of the API that actions are requests of.
+_VERSION = "2015-02-02"
+
+
+@dataclass(frozen=True)
+class Reports:
+    """What the service tells, as functions of a region and a name: see report.health, report.cost, report.right_size,
+    monitor.targets; status is the page of all (cachekeep.status)."""
+
+    health: Callable[[str, str], Json]
+    levels: Callable[[str], Mapping[str, str]]
+    thresholds: Callable[[str, str], Mapping[str, Threshold]]
+    cost: Callable[[str, str | None], Awaitable[Json]]
+    right_size: Callable[[str, str, Goal], Awaitable[Json]]
+    watched: Callable[[str], Sequence[Json]]
+    status: Callable[[], Json]
+
+
+class KeyOperator:
+    """Implements web.ports.Operator: whoever has an access key may do what the API would do for it."""
+
+    def __init__(self, keys: Mapping[str, str], dispatcher: Dispatcher) -> None:
+        self._keys, self._dispatcher = keys, dispatcher
+
+    def verify_key(self, access_key: str, secret: str) -> bool:
+        known = self._keys.get(access_key)
+        # Digests are compared, so that not even the length of a secret shows in the time; unknown keys take as long.
+        same = hmac.compare_digest(_digest(known or ""), _digest(secret))
+        return same and bool(known)
+
+    def perform(self, region: str, access_key: str, fields: Mapping[str, str]) -> Json:
+        return self._dispatcher.perform(region, access_key, {"Version": _VERSION, **fields})
+
+    def rehearse(self, region: str, access_key: str, fields: Mapping[str, str]) -> Json:
+        return self._dispatcher.foresee(region, access_key, {"Version": _VERSION, **fields})
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+class DashboardViews:
+    """Implements web.ports.Views."""
+
+    def __init__(self, usual_region: str, services: Services, monitoring: Monitoring, reports: Reports) -> None:
+        self._services, self._store = services, services.store
+        self._monitoring, self._reports = monitoring, reports
+        self.status = reports.status
+        self.watched = reports.watched
+        self._regions = [usual_region, *sorted(known_regions() - {usual_region})]
+        self._node_types = list(services.catalog.node_types)
+
+    def regions(self) -> Sequence[str]:
+        return self._regions
+
+    def node_types(self) -> Sequence[str]:
+        return self._node_types
+
+    def health(self, region: str, resource: str | None) -> Json:
+        if resource is None:
+            return {"resources": self._reports.levels(region)}
+        report = self._reports.health(region, resource)
+        verdicts = [{**metric, "tier": tier["tier"]} for tier in report["tiers"] for metric in tier["metrics"]]
+        return {"level": report["level"], "sentence": report["sentence"], "verdicts": verdicts}
+
+    async def chart(self, region: str, resource: str, metric: str, start: float, end: float) -> Json:
+        thresholds = self._reports.thresholds(region, resource)
+        asked = charts.ask(self._monitoring.gauges, metrics()[metric], region, resource, thresholds)
+        return await asyncio.to_thread(charts.draw, self._monitoring.series, asked, start, end)
+
+    async def right_size(self, region: str, resource: str, margin_pct: float, horizon_days: float) -> Json:
+        try:
+            goal = Goal(margin=margin_pct / 100, horizon_days=horizon_days)
+        except ValueError as error:
+            raise invalid_value(f"{error}.") from error
+        return await self._reports.right_size(region, resource, goal)
+
+    async def cost(self, region: str, resource: str | None) -> Json:
+        return await self._reports.cost(region, resource)
+
+    def events(self, region: str, resource: str) -> Sequence[Json]:
+        group = self._store.get(ReplicationGroup, region, resource)
+        since = self._services.clock.now() - EVENTS_S
+        kind = SourceType.CACHE_CLUSTER if group is None else SourceType.REPLICATION_GROUP
+        found = self._told(region, kind, resource, since)
+        shown = dict.fromkeys((event.at, event.message) for event in found)
+        lines = list(shown)
+        for member in group.member_ids if group is not None else ():
+            told = self._told(region, SourceType.CACHE_CLUSTER, member, since)
+            # A failover is an event of the group and of a member: shown once.
+            lines += [(e.at, f"{member}: {e.message}") for e in told if (e.at, e.message) not in shown]
+        lines.sort(reverse=True)
+        return [{"at": at, "message": message} for at, message in lines[:MOST_SHOWN]]
+
+    def _told(self, region: str, kind: SourceType, name: str, since: float) -> list[Event]:
+        return self._store.events(region, since=since, until=math.inf, source_type=kind.value, source_id=name)
+
+    def journal(self, region: str, resource: str) -> Sequence[Json]:
+        notes = self._store.journal(region, resource, limit=MOST_SHOWN)
+        return [{"at": note.at, "sentence": note.sentence} for note in reversed(notes)]
+
+    def alarms(self, region: str) -> Sequence[Json]:
+        return [self._alarm(alarm) for alarm in self._store.all(Alarm, region)]
+
+    def _alarm(self, alarm: Alarm) -> dict[str, Any]:
+        query = next((query for query in alarm.queries if query.metric), alarm.queries[0])
+        about = dict(query.dimensions)
+        name = about.get("ReplicationGroupId") or about.get("CacheClusterId") or ""
+        member = self._store.get(CacheCluster, alarm.region, name)
+        return {
+            "name": alarm.name,
+            "state": alarm.state.value,
+            "reason": alarm.state_reason,
+            "metric": query.metric or query.expression,
+            "of": name,
+            "resource": (member.replication_group_id if member is not None else None) or name,
+            "updated_at": alarm.state_transitioned_at,
+        }
+
+    def backups(self, region: str) -> Sequence[Json]:
+        """None: the service makes no snapshots yet, and does not know the folders of `cachekeep backup`."""
+        return ()

@@ -1,0 +1,53 @@
+"""`/metrics` put together: reads on the event loop what is there, and writes the page in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from prometheus_client.process_collector import ProcessCollector
+from starlette.routing import Route
+
+from cachekeep import __version__, credentials
+from cachekeep.api.context import Services
+from cachekeep.api.dispatch import Dispatcher
+from cachekeep.api.scrape import scrape_route
+from cachekeep.app.monitoring import METRICS_FILE, Metering
+from cachekeep.data.metrics import metrics
+from cachekeep.report.prometheus import NodeReading, ServiceReading, families, read_nodes, statuses_of
+from cachekeep.report.prometheus_text import Family, Format, Kind, exposition
+from cachekeep.settings import Settings
+
+
+def build_scraping(settings: Settings, services: Services, dispatcher: Dispatcher, metering: Metering) -> Route:
+    """The route. Raises CredentialsError when the token, which the start made, is no good any more."""
+    process = ProcessCollector(registry=None)
+    file = settings.state_dir / METRICS_FILE
+
+    def page(nodes: list[NodeReading], service: ServiceReading, now: float, form: Format) -> bytes:
+        return exposition([*families(nodes, service, metrics(), now), *_of_process(process)], form)
+
+    async def render(open_metrics: bool) -> tuple[str, bytes]:
+        form = Format.OPEN_METRICS if open_metrics else Format.TEXT
+        nodes = await read_nodes(metering.collector, metering.collector)
+        size = None
+        with suppress(OSError):
+            size = file.stat().st_size
+        trouble = metering.monitoring.trouble() is not None
+        service = ServiceReading(__version__, statuses_of(services.store), trouble, size)
+        return form.value, await asyncio.to_thread(page, nodes, service, services.clock.now(), form)
+
+    return scrape_route(credentials.load_token(settings.state_dir), dispatcher.authenticate, render)
+
+
+def _of_process(collector: ProcessCollector) -> list[Family]:
+    """`process_*`, under the names that all programs have them under. None on a system without /proc."""
+    return [
+        Family(
+            family.name,
+            Kind.COUNTER if family.type == "counter" else Kind.GAUGE,
+            family.documentation,
+            [("", sample.value) for sample in family.samples if not sample.name.endswith("_created")],
+        )
+        for family in collector.collect()
+    ]

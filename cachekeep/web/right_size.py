@@ -1,0 +1,52 @@
+"""The page that says which node types would hold what a cache was seen to hold, and what they would cost."""
+
+from __future__ import annotations
+
+import math
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from cachekeep.domain.faults import invalid_value
+from cachekeep.web.frame import Frame, find_resource
+from cachekeep.web.sessions import Session
+
+USUAL_MARGIN_PCT = 25.0
+USUAL_HORIZON_DAYS = 90.0
+# How many shapes that hold the load, and how many that do not, are shown.
+MOST_SHAPES = 12
+
+
+class RightSizePage:
+    def __init__(self, frame: Frame) -> None:
+        self._frame = frame
+
+    async def show(self, request: Request, session: Session) -> Response:
+        """?margin= (percent) &days= (of growth)"""
+        kind, name = request.path_params["kind"], request.path_params["name"]
+        find_resource(self._frame.views, session.region, kind, name)
+        margin = _number(request, "margin", USUAL_MARGIN_PCT)
+        days = _number(request, "days", USUAL_HORIZON_DAYS)
+        found = await self._frame.views.right_size(session.region, name, margin, days)
+        return self._frame.page(
+            "right_size.html",
+            request,
+            session,
+            kind=kind,
+            of=name,
+            margin=margin,
+            days=days,
+            found=found,
+            most=MOST_SHAPES,
+        )
+
+
+def _number(request: Request, name: str, usual: float) -> float:
+    text = request.query_params.get(name, "").strip()
+    try:
+        value = float(text) if text else usual
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise invalid_value(f"{name} must be a number, not {text[:40]!r}.")
+    return value

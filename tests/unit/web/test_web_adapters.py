@@ -1,0 +1,152 @@
+"""The dashboard's ports on a real store: keys, alarms, journal, verdicts (cachekeep.app.dashboard)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cachekeep.api.context import Services
+from cachekeep.api.dispatch import Dispatcher
+from cachekeep.app import catalog
+from cachekeep.app.dashboard import DashboardViews, KeyOperator, Reports
+from cachekeep.app.serve import SystemClock
+from cachekeep.domain.alarms import Alarm, AlarmState, Comparison, MetricQuery
+from cachekeep.domain.events import Note
+from cachekeep.domain.faults import Fault
+from cachekeep.endpoint.addresses import LoopbackPool
+from cachekeep.host.installs import MachineCatalogue
+from cachekeep.plan.placement import Machine
+from cachekeep.plan.right_size_shapes import Goal
+from cachekeep.store.sqlite import SqliteStore
+
+REGION = "eu-west-1"
+KEYS = {"AKIA1": "right-secret", "AKIA2": ""}
+REPORT = {
+    "level": "risk",
+    "sentence": "risk: Swap",
+    "tiers": [
+        {"tier": "crucial", "metrics": [{"metric": "SwapUsage", "level": "risk"}]},
+        {"tier": "important", "metrics": [{"metric": "FreeableMemory", "level": "safe"}]},
+    ],
+}
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Iterator[Services]:
+    store = SqliteStore(tmp_path / "store.sqlite")
+    pool = LoopbackPool(IPv4Network("127.64.0.0/24"))
+    yield Services(
+        store=store, pool=pool, catalogue=MachineCatalogue(), clock=SystemClock(), catalog=catalog(),
+        machine=Machine(64 << 30, 1.0), account_id="000000000000",
+    )  # fmt: skip
+    store.close()
+
+
+class Sized:
+    """Reports that say what they are given."""
+
+    goal: Goal | None = None
+
+    async def right_size(self, region: str, name: str, goal: Goal) -> Mapping[str, Any]:
+        self.goal = goal
+        return {}
+
+    async def cost(self, region: str, name: str | None) -> Mapping[str, Any]:
+        return {}
+
+    @property
+    def reports(self) -> Reports:
+        return Reports(
+            health=lambda region, name: REPORT,
+            levels=lambda region: {"orders": "risk"},
+            thresholds=lambda region, name: {},
+            cost=self.cost,
+            right_size=self.right_size,
+            watched=lambda region: (),
+            status=dict,
+        )
+
+
+def views_of(services: Services, told: Sized | None = None) -> DashboardViews:
+    monitoring: Any = None  # nothing is read of it here
+    return DashboardViews(REGION, services, monitoring, (told or Sized()).reports)
+
+
+@pytest.mark.parametrize(
+    ("key", "secret", "good"),
+    [
+        ("AKIA1", "right-secret", True),
+        ("AKIA1", "right-secre", False),
+        ("AKIA1", "", False),
+        ("AKIA3", "right-secret", False),
+        ("AKIA3", "", False),
+        ("AKIA2", "", False),
+        ("AKIA1", "right-secret\udc80", False),
+    ],
+)
+def test_a_key_is_good_with_its_own_secret_only(services: Services, key: str, secret: str, *, good: bool) -> None:
+    operator = KeyOperator(KEYS, Dispatcher(services, KEYS.get))
+    assert operator.verify_key(key, secret) is good
+
+
+def test_what_the_api_refuses_is_refused_here(services: Services) -> None:
+    operator = KeyOperator(KEYS, Dispatcher(services, KEYS.get))
+    request = {"Action": "DeleteReplicationGroup", "ReplicationGroupId": "nothing"}
+    for ask in (operator.perform, operator.rehearse):
+        with pytest.raises(Fault, match="nothing") as caught:
+            ask(REGION, "AKIA1", request)
+        assert caught.value.code == "ReplicationGroupNotFoundFault"
+
+
+def test_an_alarm_is_shown_with_what_it_is_on(services: Services) -> None:
+    query = MetricQuery("m", metric="SwapUsage", dimensions=(("CacheClusterId", "orders-001"),), statistic="Average")
+    alarm = Alarm(REGION, "full", (query,), 1, 1, 5.0, Comparison.GREATER, 1.0, 2.0, 3.0, state=AlarmState.ALARM)
+    math = replace(
+        alarm, name="math", queries=(MetricQuery("e", expression="m * 2"), query), state=AlarmState.OK, single=False
+    )
+    with services.store.transaction() as work:
+        work.insert(alarm)
+        work.insert(math)
+        work.insert(replace(alarm, region="us-east-1", name="elsewhere"))
+    shown = views_of(services).alarms(REGION)
+    assert [(one["name"], one["state"], one["metric"], one["of"], one["resource"]) for one in shown] == [
+        ("full", "ALARM", "SwapUsage", "orders-001", "orders-001"),
+        ("math", "OK", "SwapUsage", "orders-001", "orders-001"),
+    ]
+
+
+def test_the_journal_is_told_newest_first(services: Services) -> None:
+    with services.store.transaction() as work:
+        for at in (1.0, 2.0):
+            work.add_note(Note(at, REGION, "orders", f"step {at:g}"))
+    assert [note["sentence"] for note in views_of(services).journal(REGION, "orders")] == ["step 2", "step 1"]
+
+
+def test_verdicts_of_all_tiers_are_one_list(services: Services) -> None:
+    views = views_of(services)
+    assert views.health(REGION, None) == {"resources": {"orders": "risk"}}
+    told = views.health(REGION, "orders")
+    assert [(verdict["metric"], verdict["tier"]) for verdict in told["verdicts"]] == [
+        ("SwapUsage", "crucial"),
+        ("FreeableMemory", "important"),
+    ]
+
+
+def test_the_usual_region_comes_first(services: Services) -> None:
+    regions = views_of(services).regions()
+    assert regions[0] == REGION
+    assert len(set(regions)) == len(regions) > 20
+
+
+def test_a_margin_is_percent_and_must_make_sense(services: Services) -> None:
+    told = Sized()
+    asyncio.run(views_of(services, told).right_size(REGION, "orders", 40.0, 7.0))
+    assert told.goal == Goal(margin=0.4, horizon_days=7.0)
+    with pytest.raises(Fault, match="margin"):
+        asyncio.run(views_of(services, told).right_size(REGION, "orders", -1.0, 7.0))
