@@ -18,7 +18,7 @@ from types import FrameType
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from benchmarks import api, backup, creation, elastic, endpoint, failover, fleet, follow, report
+from benchmarks import api, backup, creation, elastic, endpoint, failover, fleet, follow, monitoring, report
 from benchmarks.figure import Figure, Verdict, failed
 from benchmarks.installation import BenchmarkError, Installation, installation
 from benchmarks.machine import this_machine
@@ -39,6 +39,7 @@ FOLLOW, FOLLOW_DEADLINE_S, SOAK_ROUNDS = "follow", 900, 2
 # With installations of their own.
 FAILOVER, FAILOVER_DEADLINE_S = "failover", 900
 ELASTIC, ELASTIC_DEADLINE_S = "elastic", 600
+MONITORING, MONITORING_DEADLINE_S = "monitoring", 600
 
 
 class OutOfTime(Exception):
@@ -49,7 +50,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure what Cachekeep promises.")
     parser.add_argument(
         "--only",
-        choices=[BACKUP, FOLLOW, FAILOVER, ELASTIC, *BENCHMARKS],
+        choices=[BACKUP, FOLLOW, FAILOVER, ELASTIC, MONITORING, *BENCHMARKS],
         action="append",
         help="may be given several times",
     )
@@ -75,6 +76,7 @@ def main() -> int:
         figures += _follow(options.soak) if not options.only or FOLLOW in options.only else []
         figures += _failover(options.rounds) if not options.only or FAILOVER in options.only else []
         figures += _elastic() if not options.only or ELASTIC in options.only else []
+        figures += _monitoring() if not options.only or MONITORING in options.only else []
         if names := [name for name in BENCHMARKS if not options.only or name in options.only]:
             figures += _run(names)
     except KeyboardInterrupt:
@@ -102,6 +104,10 @@ def _failover(rounds: int) -> list[Figure]:
 
 def _elastic() -> list[Figure]:
     return _as_they_come(ELASTIC, ELASTIC_DEADLINE_S, elastic.measure())
+
+
+def _monitoring() -> list[Figure]:
+    return _as_they_come(MONITORING, MONITORING_DEADLINE_S, monitoring.measure())
 
 
 def _as_they_come(name: str, deadline_s: int, measured: Generator[Figure, None, None]) -> list[Figure]:

@@ -5,10 +5,11 @@ set -eu
 
 say() { printf '%s\n' "$*" >&2; }
 
+is_there() { command -v "$1" >/dev/null 2>&1; }
+
 missing() {
-    for program in chromium chromedriver; do
-        command -v "$program" >/dev/null 2>&1 || return 0
-    done
+    is_there chromedriver || return 0
+    is_there chromium || is_there chromium-browser || is_there google-chrome || return 0
     return 1
 }
 

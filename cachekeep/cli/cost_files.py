@@ -10,7 +10,7 @@ from cachekeep.cli.refusal import Refused
 from cachekeep.codec.offer_file import Offer, OfferFileError, read_offer
 from cachekeep.data.prices import PriceFileError, package_prices, read_prices, write_prices
 from cachekeep.domain.prices import Price, PriceList
-from cachekeep.report.cost_prices import IMPORTED, MOST_BYTES
+from cachekeep.report.cost_prices import IMPORTED, MOST_BYTES, imported_rows
 
 # AWS's file of all regions has hundreds of megabytes, a price file of all that Cachekeep keeps less than ten.
 _MOST_OFFER_BYTES = 4 * 1024**3
@@ -26,8 +26,12 @@ def known_prices(state_dir: Path, own: Path | None = None) -> PriceList:
 
 def imported_prices(state_dir: Path) -> list[Price]:
     """What `cachekeep cost import` kept; none before. Raises Refused if the file is damaged."""
-    path = state_dir / IMPORTED
-    return _price_rows(path) if path.exists() else []
+    try:
+        return imported_rows(state_dir / IMPORTED)
+    except PriceFileError as error:
+        raise Refused(str(error)) from error
+    except OSError as error:
+        raise Refused(f"cannot read {state_dir / IMPORTED}: {error.strerror}") from error
 
 
 def import_offer(path: Path, state_dir: Path) -> tuple[Offer, int]:

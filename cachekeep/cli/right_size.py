@@ -107,10 +107,8 @@ def _show_load(out: Console, page: dict[str, Any]) -> None:
     if any(parts):
         out.print(f"at its peak: {', '.join(filter(None, parts))}", soft_wrap=True)
     need = "unknown" if page["need_bytes"] is None else in_bytes(page["need_bytes"])
-    out.print(
-        f"to hold: {need} of memory, with {goal['margin'] * 100:g} % margin and {goal['horizon_days']:g} days of growth",
-        soft_wrap=True,
-    )
+    terms = f"with {goal['margin'] * 100:g} % margin and {goal['horizon_days']:g} days of growth"
+    out.print(f"to hold: {need} of memory, {terms}", soft_wrap=True)
 
 
 def _amount(value: float | None, form: str) -> str | None:

@@ -12,6 +12,7 @@ import sys
 from array import array
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 MAX_DEPTH: Final = 32
@@ -48,8 +49,13 @@ class _Reader:
         self._left -= 1
         if self._left < 0:
             raise Malformed("it has too many items")
-        first = self._take(1)[0]
+        if self.at >= len(self.body):
+            raise Malformed("it is cut short")
+        first = self.body[self.at]
+        self.at += 1
         major, info = first >> 5, first & 31
+        if major == 3:  # most of what there is
+            return self._text(info)
         if major == 7:
             return self._simple(info)
         if major in (0, 1):
@@ -61,7 +67,7 @@ class _Reader:
             return self._list(info, depth)
         if major == 5:
             return self._map(info, depth)
-        return self._text(info) if major == 3 else self._bytes(info, major)
+        return self._bytes(info, major)
 
     def _take(self, count: int) -> bytes:
         end = self.at + count
@@ -101,7 +107,7 @@ class _Reader:
 
     def _text(self, info: int) -> str:
         try:
-            return self._bytes(info, 3).decode()
+            return (self._take(info) if info < 24 else self._bytes(info, 3)).decode()
         except UnicodeDecodeError:
             raise Malformed("a text is not UTF-8") from None
 
@@ -197,9 +203,15 @@ def doubles(values: Sequence[float]) -> bytes:
 def times(seconds: Sequence[int]) -> bytes:
     """A list of timestamps, whole seconds since 1970, packed at once where they are before 2106."""
     try:
-        return head(4, len(seconds)) + _packed(b"\xc1\x1a", array("I", seconds))
+        return head(4, len(seconds)) + _packed_times(array("I", seconds).tobytes())
     except OverflowError:
         return head(4, len(seconds)) + b"".join(struct.pack(">BBd", 0xC1, 0xFB, float(at)) for at in seconds)
+
+
+@lru_cache(maxsize=64)
+def _packed_times(raw: bytes) -> bytes:
+    """Remembered: the metrics of one answer have the same times."""
+    return _packed(b"\xc1\x1a", array("I", raw))
 
 
 def _packed(before: bytes, numbers: array[float] | array[int]) -> bytes:

@@ -123,7 +123,7 @@ def terms_of(query: Mapping[str, str]) -> CostTerms:
         raise invalid_value(f"{error}") from error
     machine = "machine_usd_month"
     stated = _amount(query, machine, Decimal(0)) if query.get(machine) else None
-    return CostTerms(usage, query.get("prices_region") or None, stated)
+    return CostTerms(usage, query.get("prices_region", "")[:40] or None, stated)
 
 
 def _amount(query: Mapping[str, str], name: str, usual: Decimal) -> Decimal:

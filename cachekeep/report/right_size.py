@@ -56,7 +56,7 @@ class RightSizing:
         name = query.get("name", "")
         goal = goal_of(_number(query, "margin", 25.0), _number(query, "horizon", 90.0))
         days = _number(query, "days", USUAL_DAYS)
-        return await self.report(region, name, goal, days, query.get("prices_region") or None)
+        return await self.report(region, name, goal, days, query.get("prices_region", "")[:40] or None)
 
     async def report(
         self,

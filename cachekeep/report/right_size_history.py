@@ -80,37 +80,44 @@ def history_of(
     begin, end = max(0, math.ceil((now - window_s) / hour_s) * hour_s), int(now) + 1
     memcached = members.engine is Engine.MEMCACHED
     hours, busy = (_MEMCACHED_HOURS, _MEMCACHED_BUSY) if memcached else (_RESP_HOURS, _RESP_BUSY)
-    nodes = {
-        subject: _Node(
-            subject, series.read(subject, hours, begin, end, hour_s), series.read(subject, busy, begin, end, busy_s)
-        )
-        for subject in members.subjects
-    }
-    shards = [[nodes[subject] for subject in shard] for shard in members.shards]
+
+    def read(subject: Subject) -> _Node:
+        slow, quick = series.read(subject, hours, begin, end, hour_s), series.read(subject, busy, begin, end, busy_s)
+        return _Node(subject, slow, quick)
+
+    shards = [[read(subject) for subject in shard] for shard in members.shards]
+    nodes = [node for shard in shards for node in shard]
     used = used_by_hour(shards)
     if not used:
         return _of_now(members, current)
     # Of the node that has most points.
-    measured_s = busy_s * max(len(column) for node in nodes.values() for column in node.busy.values())
-    observed = Observed(
+    measured_s = busy_s * max(len(column) for node in nodes for column in node.busy.values())
+    observed = _observed(members, nodes, used, end, min(measured_s, window_s))
+    first = min(node.first for node in nodes if len(node.used))
+    last = min(end, max(used) + hour_s)
+    return History(observed, first, last, tuple(_notes(shards, observed, last - first)))
+
+
+def _observed(
+    members: Members, nodes: Sequence[_Node], used: Mapping[int, float], end: int, window_s: float
+) -> Observed:
+    recent = {at: size for at, size in used.items() if end - _GROWTH_DAYS * DAY_S <= at <= end - HOUR_S}
+    commands = ("CmdGets", "CmdSet", "CmdTouch") if members.engine is Engine.MEMCACHED else ("ProcessedCommands",)
+    return Observed(
         members.engine,
         members.node_type,
-        len(shards),
+        len(members.shards),
         members.replicas,
-        max(used.values()),
-        growth_per_day({at: size for at, size in used.items() if end - _GROWTH_DAYS * DAY_S <= at <= end - HOUR_S}),
-        _worst(map(_fragmentation, nodes.values())),
-        _sum_peak(nodes.values(), ("CmdGets", "CmdSet", "CmdTouch") if memcached else ("ProcessedCommands",)),
-        _worst(_busiest(node, "EngineCPUUtilization") for node in nodes.values()),
-        None,
-        None,
-        _worst(max(node.hours["CurrConnections"].most, default=None) for node in nodes.values()),
-        _per_s(_worst(_busiest(node, "NetworkBytesIn") for node in nodes.values())),
-        _per_s(_worst(_busiest(node, "NetworkBytesOut") for node in nodes.values())),
-        float(min(measured_s, window_s)),
+        used_bytes=max(used.values()),
+        growth_bytes_per_day=growth_per_day(recent) if recent else None,
+        fragmentation_ratio=_worst(map(_fragmentation, nodes)),
+        ops_per_s=_sum_peak(nodes, commands),
+        engine_cpu_pct=_worst(_busiest(node, "EngineCPUUtilization") for node in nodes),
+        connections=_worst(max(node.hours["CurrConnections"].most, default=None) for node in nodes),
+        bytes_in_per_s=_per_s(_worst(_busiest(node, "NetworkBytesIn") for node in nodes)),
+        bytes_out_per_s=_per_s(_worst(_busiest(node, "NetworkBytesOut") for node in nodes)),
+        window_s=window_s,
     )
-    first = min(node.first for node in nodes.values() if len(node.used))
-    return History(observed, first, end, tuple(_notes(shards, observed, end - first)))
 
 
 def used_by_hour(shards: Sequence[Sequence[_Node]]) -> dict[int, float]:

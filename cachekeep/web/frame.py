@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
 from cachekeep.domain.faults import Fault
+from cachekeep.domain.ports import WorldError
 from cachekeep.web import texts
 from cachekeep.web.attempts import Attempts
 from cachekeep.web.ports import Operator, Views
@@ -76,6 +77,8 @@ class Frame:
                 return await page(request, session)
             except Fault as fault:
                 return self.fault(request, session, fault)
+            except WorldError as error:
+                return self.fault(request, session, Fault("ServiceUnavailable", str(error), 503))
 
         return handle
 
@@ -96,6 +99,8 @@ class Frame:
                 return await page(request, session, form)
             except Fault as fault:
                 return self.fault(request, session, fault)
+            except WorldError as error:
+                return self.fault(request, session, Fault("ServiceUnavailable", str(error), 503))
 
         return handle
 

@@ -83,5 +83,6 @@ class Views(Protocol):
 
     async def cost(self, region: str, resource: str | None) -> Json:
         """{"rows": [{"resource", "node_type", "count", "hourly", "monthly" (texts, None for not known), "source"}],
-        "total" (text or None), "notes": [sentence]}."""
+        "total" (text or None), "notes": [sentence], "here": what it takes of this machine (memory_share, cpu_share from
+        0 to 1, machine_usd_month, usd; each None for not known)}; here may be absent."""
         ...

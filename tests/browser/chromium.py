@@ -24,12 +24,19 @@ _PORT = re.compile(rb"started successfully on port (\d+)")
 TAB, ENTER = "\ue004", "\ue007"
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 _ANSWER_S = 60.0
+# As Debian, Ubuntu and Google name it.
+_PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def why_not() -> str | None:
     """Why there is no Chromium to test with, or None."""
-    missing = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
-    return f"needs {' and '.join(missing)}: scripts/test_browser.sh installs them where it may" if missing else None
+    if _program() is None or shutil.which("chromedriver") is None:
+        return "needs chromium and chromedriver: scripts/test_browser.sh installs them where it may"
+    return None
+
+
+def _program() -> str | None:
+    return next((found for name in _PROGRAMS if (found := shutil.which(name))), None)
 
 
 class Refused(Exception):
@@ -192,6 +199,6 @@ def _capabilities(folder: Path) -> dict[str, Any]:
         "--window-size=1400,1000",
         f"--user-data-dir={folder / 'profile'}",
     ]
-    options = {"binary": shutil.which("chromium"), "args": arguments}
+    options = {"binary": _program(), "args": arguments}
     wanted = {"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "WARNING"}}
     return {"capabilities": {"alwaysMatch": wanted}}

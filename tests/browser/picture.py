@@ -66,7 +66,7 @@ def _take(browser: Chromium, service: Service, target: Path) -> None:
     browser.click("button", "Sign in")
     browser.until(lambda: browser.has("available"))
     browser.open(f"{service.url}/ui/group/{GROUP}")
-    browser.until(lambda: browser.has("more: safe"))
+    browser.until(lambda: browser.has("safe, or not known"))
     drawn = "return document.querySelectorAll('[data-metric] canvas').length"
     browser.until(lambda: browser.script(drawn) >= _LEAST_CHARTS)
     clip = {"x": 0, "y": 0, "width": WIDTH, "height": HEIGHT, "scale": SCALE}

@@ -140,13 +140,14 @@ def test_the_chosen_theme_outlives_the_page(chromium: Chromium, dashboard: Dashb
 
 
 def test_a_group_is_deleted_only_when_its_name_was_typed(chromium: Chromium, dashboard: Dashboard) -> None:
+    ec = dashboard.service.client()
+    chromium.until(lambda: group_status(ec, GROUP) == "available", 60)
     chromium.open(dashboard.url(f"/group/{GROUP}"))
     chromium.click(".actions a", "Delete")
     chromium.click("button", "Show the plan")
     chromium.type("#typed", "another")
     chromium.click("button", "Delete")
     chromium.until(lambda: chromium.has("nothing was done"))
-    ec = dashboard.service.client()
     assert group_status(ec, GROUP) == "available"
     chromium.type("#typed", GROUP)
     dashboard.shot(chromium, "deletion confirmed")

@@ -14,6 +14,7 @@ from botocore.serialize import create_serializer
 from cachekeep import credentials
 from cachekeep.cli.client import Client
 from cachekeep.cli.env import lines
+from cachekeep.cli.main import main
 
 from .conftest import Service, cluster_status, create_cluster, create_group, messages, wait_for
 from .web_receiver import Receiver, is_signed, receiver
@@ -133,6 +134,27 @@ def test_the_aws_cli_works_with_what_env_prints(
     data = aws("get-metric-data", "--metric-data-queries", json.dumps(query), *at)
     assert data["MetricDataResults"][0]["Id"] == "e"
     aws("delete-alarms", "--alarm-names", name)
+
+
+def test_the_topics_command_adds_tries_lists_and_removes(
+    service: Service, name: str, web: Receiver, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CACHEKEEP_STATE_DIR", str(service.state_dir))
+
+    def topics(*arguments: str) -> str:
+        with pytest.raises(SystemExit) as ended:
+            main(["topics", *arguments])
+        assert not ended.value.code
+        return capsys.readouterr().out
+
+    made = json.loads(topics("add", name, "--webhook", web.url, "--json"))
+    assert topics("test", name) == f"webhook {web.url}: delivered\n"
+    assert is_signed(*web.got[0], made["secret"])
+    listed = topics()
+    assert made["topic"]["arn"] in listed
+    assert made["secret"] not in listed
+    topics("remove", name)
+    assert made["topic"]["arn"] not in topics("--json")
 
 
 def test_elasticache_events_reach_the_topic_until_it_is_inactive(

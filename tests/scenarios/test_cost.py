@@ -21,16 +21,23 @@ class Cli:
 
     def __call__(self, service: Service, *arguments: str, code: int = 0) -> str:
         """What it prints; on stderr where it is to fail."""
+        ended, out, err = self._run(service, *arguments)
+        assert ended == code, err
+        return err if code else out
+
+    def page(self, service: Service, *arguments: str) -> Any:
+        """With --json. A load that is not known yet is answered too, with exit code 1."""
+        ended, out, err = self._run(service, *arguments, "--json")
+        assert ended in (0, 1), err
+        assert not err
+        return json.loads(out)
+
+    def _run(self, service: Service, *arguments: str) -> tuple[Any, str, str]:
         self._monkeypatch.setenv("CACHEKEEP_STATE_DIR", str(service.state_dir))
         self._capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             main(list(arguments))
-        out, err = self._capsys.readouterr()
-        assert ended.value.code == code, err
-        return err if code else out
-
-    def page(self, service: Service, *arguments: str) -> Any:
-        return json.loads(self(service, *arguments, "--json"))
+        return ended.value.code, *self._capsys.readouterr()
 
 
 @pytest.fixture
@@ -89,6 +96,37 @@ def test_what_runs_is_priced_and_sized(
     assert "would hold it" in cachekeep(service, "right-size", f"{name}-001")
     assert "assumed:" in cachekeep(service, "right-size", f"{name}-mc")
     assert "no group, cluster or watched target 'nobody'" in cachekeep(service, "right-size", "nobody", code=1)
+
+
+def test_a_watched_cache_is_priced_and_sized_by_the_node_type_that_was_said(
+    cachekeep: Cli, service: Service, name: str, created: list[tuple[str, str]], ec: Any
+) -> None:
+    endpoint = create_group(ec, created, name)["NodeGroups"][0]["PrimaryEndpoint"]
+    url, target = f"redis://{endpoint['Address']}:{endpoint['Port']}", f"{name}-w"
+    cachekeep(service, "watch", "add", target, url, "--node-type", "cache.r7g.xlarge")
+
+    def priced() -> Any:
+        costs = cachekeep.page(service, "cost", "--groups")["resources"]
+        return next((c for c in costs if c["id"] == target and c["nodes"] == 2 and c["known"]), None)
+
+    cost = wait_for(priced)
+    assert (cost["kind"], cost["engine"], cost["usd"]) == (
+        "watched",
+        "valkey",
+        pytest.approx(2 * 730 * cost["usd_per_hour"]),
+    )
+
+    def sized() -> Any:
+        page = cachekeep.page(service, "right-size", target)
+        return page if page["candidates"] else None
+
+    page = wait_for(sized)
+    assert (page["kind"], page["present"]["node_type"], page["observed"]["replicas"]) == (
+        "watched",
+        "cache.r7g.xlarge",
+        1,
+    )
+    cachekeep(service, "watch", "remove", target)
 
 
 def test_prices_imported_while_the_service_runs_count_at_once(

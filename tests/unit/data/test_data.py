@@ -63,12 +63,18 @@ def test_persistence_is_ours_from_redis_6_on() -> None:
     names |= {"aof-load-truncated", "no-appendfsync-on-rewrite"}
     assert load.ours().keys() == {"redis6.x", "redis7", "valkey7", "valkey8", "valkey9"}
     for family, reasons in load.ours().items():
-        assert reasons.keys() == names
+        assert reasons.keys() - {"latency-tracking"} == names
         parameters = load.families()[family].parameters
         assert all(parameters[name].modifiable for name in names)
         assert all(parameters[name].change is ChangeType.IMMEDIATE for name in names)
         assert (parameters["appendonly"].default, parameters["save"].default) == ("no", "")
     assert not load.families()["redis5.0"].parameters["appendonly"].modifiable
+
+
+def test_latencies_of_commands_are_kept_unless_a_group_says_no() -> None:
+    for family in ("redis7", "valkey7", "valkey8", "valkey9"):
+        assert load.families()[family].parameters["latency-tracking"].default == "yes"
+        assert "SuccessfulReadRequestLatency" in load.ours()[family]["latency-tracking"]
 
 
 def test_recorded_and_fixed_names_exist() -> None:

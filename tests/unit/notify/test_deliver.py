@@ -1,4 +1,4 @@
-"""Webhooks, mails and commands to real servers and real programs; a notifier whose subscribers hang and fail."""
+"""Webhooks, mails and commands to real servers and real programs."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import hashlib
 import hmac
 import json
 import socket
-import ssl
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -22,87 +20,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from subscribers import ARN, NOTICE, SECRET, Clock, Web
 
-from cachekeep.domain.alarms import Alarm, Channel, Comparison, HistoryKind, Subscription, Topic
+from cachekeep.domain.alarms import Channel, Subscription
 from cachekeep.domain.notifications import Notice, Smtp
 from cachekeep.domain.ports import WorldError
-from cachekeep.monitor.notify import Notifier
 from cachekeep.notify.deliver import Deliveries
 from cachekeep.notify.email import is_address, message_of
-from cachekeep.store.sqlite import SqliteStore
-
-REGION, ACCOUNT = "eu-west-1", "000000000000"
-ARN = f"arn:aws:sns:{REGION}:{ACCOUNT}:ops"
-NOTICE = Notice("id-1", ARN, 1_795_428_000.5, 'ALARM: "hot"', '{"AlarmName": "hot"}', "hot")
-SECRET = "a-signing-secret"
-Eventually = Callable[..., Awaitable[object]]
-
-
-class Clock:
-    def now(self) -> float:
-        return 1_795_428_000.0
-
-
-class Web:
-    """A real HTTP server. statuses: what it answers, the last one for ever; hangs: it never answers."""
-
-    def __init__(self) -> None:
-        self.got: list[tuple[dict[str, str], bytes]] = []
-        self.statuses = [200]
-        self.released = threading.Event()
-        self.released.set()
-        web = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                web.got.append(({name.lower(): value for name, value in self.headers.items()}, body))
-                web.released.wait(20)
-                status = web.statuses.pop(0) if len(web.statuses) > 1 else web.statuses[0]
-                with suppress(OSError):
-                    self.send_response(status)
-                    self.send_header("Location", web.url + "/elsewhere")
-                    self.end_headers()
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def speak_tls(self, certificate: Path) -> None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate)
-        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-
-    def close(self) -> None:
-        self.released.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
-@pytest.fixture
-def web() -> Iterator[Web]:
-    server = Web()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def other_web() -> Iterator[Web]:
-    server = Web()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def deliveries() -> Iterator[Deliveries]:
-    made = Deliveries(None, Clock().now, webhook_s=0.5, command_s=5)
-    yield made
-    made.close()
 
 
 def hook(url: str) -> Subscription:
@@ -363,123 +287,3 @@ def test_a_subject_cannot_become_another_header() -> None:
     assert made["Bcc"] is None
     assert made["Subject"] == "x Bcc: all@example.com body"
     assert not any(is_address(text) for text in ("a@b\r\nBcc: c@d", "a@b,c@d", "A <a@b>", "-f@b", "a b@c"))
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> SqliteStore:
-    return SqliteStore(tmp_path / "store.sqlite")
-
-
-def put_topic(store: SqliteStore, *urls: str) -> None:
-    hooks = tuple(Subscription(f"s{n}", Channel.WEBHOOK, url, SECRET) for n, url in enumerate(urls))
-    with store.transaction() as work:
-        work.insert(Topic(REGION, "ops", hooks))
-        work.insert(Alarm(REGION, "hot", (), 1, 1, 0.5, Comparison.GREATER, 0.0, 0.0, 0.0))
-
-
-def failures(store: SqliteStore) -> list[str]:
-    items = store.alarm_history(REGION, "hot", since=0, until=9e9, kind=HistoryKind.ACTION)
-    return [item.summary for item in items]
-
-
-def run(notifier: Notifier, story: Callable[[], Awaitable[object]]) -> None:
-    async def both() -> None:
-        running = asyncio.create_task(notifier.run())
-        try:
-            await story()
-        finally:
-            running.cancel()
-            with suppress(asyncio.CancelledError):
-                await running
-
-    asyncio.run(both())
-
-
-def test_a_subscriber_that_hangs_delays_nobody_else(
-    web: Web, other_web: Web, store: SqliteStore, eventually: Eventually
-) -> None:
-    web.released.clear()
-    put_topic(store, web.url, other_web.url)
-    deliveries = Deliveries(None, Clock().now, webhook_s=60)
-    notifier = Notifier(store, deliveries, Clock(), ACCOUNT)
-
-    async def story() -> None:
-        for number in range(5):
-            assert notifier.publish(ARN, f"n{number}", "text", "hot") is None
-        await eventually(lambda: len(other_web.got) == 5)
-        assert len(web.got) == 1
-
-    run(notifier, story)
-    assert [json.loads(body)["Subject"] for _, body in other_web.got] == [f"n{n}" for n in range(5)]
-    deliveries.close()
-
-
-def test_a_subscriber_that_fails_first_is_tried_again(
-    web: Web, store: SqliteStore, deliveries: Deliveries, eventually: Eventually
-) -> None:
-    web.statuses = [500, 503, 200]
-    put_topic(store, web.url)
-    notifier = Notifier(store, deliveries, Clock(), ACCOUNT, pauses_s=(0.01,) * 4)
-
-    async def story() -> None:
-        notifier.publish(ARN, "n", "text", "hot")
-        await eventually(lambda: len(web.got) == 3)
-        notifier.publish(ARN, "next", "text", "hot")
-        await eventually(lambda: len(web.got) == 4)
-
-    run(notifier, story)
-    assert [json.loads(body)["Subject"] for _, body in web.got] == ["n", "n", "n", "next"]
-    assert failures(store) == []
-
-
-def test_after_five_tries_a_notice_is_dropped_and_the_history_says_so(
-    web: Web, store: SqliteStore, deliveries: Deliveries, eventually: Eventually
-) -> None:
-    web.statuses = [500]
-    put_topic(store, web.url)
-    notifier = Notifier(store, deliveries, Clock(), ACCOUNT, pauses_s=(0.01,) * 4)
-
-    async def story() -> None:
-        notifier.publish(ARN, "n", "text", "hot")
-        await eventually(lambda: failures(store))
-
-    run(notifier, story)
-    assert len(web.got) == 5
-    [summary] = failures(store)
-    assert summary.startswith(f"Failed to execute action {ARN}: webhook s0 of topic ops was not told")
-    assert summary.endswith("answered HTTP 500")
-
-
-def test_a_full_queue_drops_what_comes_and_says_so(store: SqliteStore, deliveries: Deliveries) -> None:
-    put_topic(store, "http://127.0.0.1:9/")
-    notifier = Notifier(store, deliveries, Clock(), ACCOUNT, most_waiting=2)
-    for _ in range(3):
-        notifier.publish(ARN, "n", "text", "hot")
-    [summary] = failures(store)
-    assert "2 notices wait for it already" in summary
-
-
-@pytest.mark.parametrize(
-    ("arn", "words"),
-    [
-        (ARN + "2", "there is no topic"),
-        (ARN.replace(ACCOUNT, "111111111111"), "there is no topic"),
-        ("arn:aws:automate:eu-west-1:ec2:stop", "not the ARN of a topic"),
-    ],
-)
-def test_what_is_no_topic_of_ours_is_told_to_the_publisher(
-    store: SqliteStore, deliveries: Deliveries, arn: str, words: str
-) -> None:
-    put_topic(store, "http://127.0.0.1:9/")
-    problem = Notifier(store, deliveries, Clock(), ACCOUNT).publish(arn, "n", "text")
-    assert words in str(problem)
-
-
-def test_a_trial_tells_of_every_subscriber(
-    web: Web, other_web: Web, store: SqliteStore, deliveries: Deliveries
-) -> None:
-    other_web.statuses = [404]
-    put_topic(store, web.url, other_web.url)
-    results = asyncio.run(Notifier(store, deliveries, Clock(), ACCOUNT).try_out(REGION, "ops"))
-    assert [result.problem is None for result in results] == [True, False]
-    assert "HTTP 404" in str(results[1].problem)

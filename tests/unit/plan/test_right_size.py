@@ -131,7 +131,10 @@ def test_an_absurd_observation_is_refused(change: dict[str, float]) -> None:
 
 
 def test_the_page_is_shown_with_answer_reasons_and_confidence(capsys: pytest.CaptureFixture[str]) -> None:
-    page = as_json(size(CALM)) | {"history": {"from": 1_780_000_000, "to": 1_780_600_000}, "notes": ["[keys] were evicted"]}
+    page = as_json(size(CALM)) | {
+        "history": {"from": 1_780_000_000, "to": 1_780_600_000},
+        "notes": ["[keys] were evicted"],
+    }
     show_right_size(console(), page)
     shown = capsys.readouterr().out
     assert exit_code(page) == 0

@@ -139,7 +139,8 @@ class FakeViews:
 
     async def cost(self, region: str, resource: str | None) -> Mapping[str, Any]:
         row = {"resource": "orders", "node_type": "cache.t4g.micro", "count": 2, "hourly": None, "monthly": None}
-        return {"rows": [row | {"source": "none"}], "total": None, "notes": ["Prices of us-east-1."]}
+        here = {"memory_share": 0.02, "cpu_share": None, "machine_usd_month": 40.0, "usd": 0.8}
+        return {"rows": [row | {"source": "none"}], "total": None, "notes": ["Prices of us-east-1."], "here": here}
 
 
 @dataclass

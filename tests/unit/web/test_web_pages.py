@@ -7,6 +7,7 @@ import json
 import pytest
 from browser import Browser, Tags, group
 
+from cachekeep.domain.ports import WorldError
 from cachekeep.web.guard import POLICY
 from cachekeep.web.metrics import NAMES
 from cachekeep.web.overview import digest_of
@@ -145,6 +146,12 @@ def test_the_right_size_page_asks_with_the_numbers_that_were_given(browser: Brow
         assert fact in text
 
 
+def test_the_cost_page_says_what_is_not_known_and_what_it_takes_here(browser: Browser) -> None:
+    text = browser.get("/ui/cost").text
+    for fact in ("not known", "Prices of us-east-1.", "takes 2 % of the memory: 0.80 of its 40.00 USD a month."):
+        assert fact in text
+
+
 @pytest.mark.parametrize("query", ["margin=nan", "margin=much", "days=inf"])
 def test_absurd_numbers_for_the_right_size_are_refused(browser: Browser, query: str) -> None:
     assert browser.get(f"/ui/right-size/group/orders?{query}").status == 400
@@ -169,6 +176,16 @@ def test_what_is_not_there_is_said_to_be_not_there(browser: Browser, path: str) 
     answer = browser.get(path)
     assert answer.status == 404
     assert "That did not work" in answer.text
+
+
+def test_trouble_with_the_world_is_told_in_a_sentence(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    def trouble(region: str) -> list[dict[str, object]]:
+        raise WorldError("the store's disk is full; make room")
+
+    monkeypatch.setattr(browser.views, "alarms", trouble)
+    answer = browser.get("/ui/alarms")
+    assert answer.status == 503
+    assert "the store&#39;s disk is full; make room" in answer.text
 
 
 def test_every_input_has_a_label_and_every_page_its_landmarks(browser: Browser) -> None:
