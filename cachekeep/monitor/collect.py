@@ -29,6 +29,8 @@ log = structlog.get_logger()
 INTERVAL_S = 1.0
 # A process's memory moves slowly, and its files cost as much as an INFO: read every so many seconds.
 PROCESS_EVERY = 5
+# Nodes are asked in so many bursts a second: each waking-up of the process costs as much as a reading.
+BURSTS = 10
 TRAFFIC_EVERY_S = 5.0
 # After the end of a minute its last readings may still be under way.
 SETTLE_S = 1.5
@@ -137,7 +139,7 @@ class Collector:
 
     async def _follow(self, node: _Node) -> None:
         """Ask one node every second, at its own moment of the second."""
-        moment = zlib.crc32(str(node.measured.subject).encode()) % 1000 / 1000 * INTERVAL_S
+        moment = zlib.crc32(str(node.measured.subject).encode()) % BURSTS / BURSTS * INTERVAL_S
         asked: Place | None = None
         try:
             while True:
