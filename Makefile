@@ -27,10 +27,12 @@ down: .venv/.run
 
 test: .venv/.dev
 	@sh scripts/test_engines.sh
+	@sh scripts/test_browser.sh
 	$(PYTHON) -m pytest -n 2 --dist loadfile -m "not slow" $(PYTEST_ARGS)
 
 test-all: .venv/.dev
 	@sh scripts/test_engines.sh
+	@sh scripts/test_browser.sh
 	$(PYTHON) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 bench: .venv/.dev

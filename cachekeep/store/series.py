@@ -21,7 +21,7 @@ from cachekeep.store.series_file import Damaged, is_damage, move_aside, open_rea
 from cachekeep.store.series_fold import DAY_S, HOUR_S, Retention, bound, expire, fold, roll, to_roll, transaction
 from cachekeep.store.series_minute import pack_minute
 from cachekeep.store.series_names import Names
-from cachekeep.store.series_read import Asked, Reading
+from cachekeep.store.series_read import Asked, Blocks, Reading
 
 __all__ = ["Retention", "SeriesFile"]
 
@@ -50,6 +50,7 @@ class SeriesFile:
         self._path, self._retention, self._clock = path, retention or Retention(), clock
         self._lock = threading.RLock()
         self._readers: list[sqlite3.Connection] = []
+        self._blocks = Blocks()
         # Minutes by start, packed by subject. Replaced, never changed in place: readers look without the lock.
         self._pending: dict[int, dict[int, bytes]] = {}
         self._waiting: str | None = None
@@ -253,7 +254,7 @@ class SeriesFile:
         waiting = {at: rows[number] for at, rows in self._pending.items() if number in rows}
         try:
             with self._reader() as db:
-                columns = Reading(db, asked, waiting, self._lost).columns(wanted)
+                columns = Reading(db, asked, waiting, self._lost, self._blocks).columns(wanted)
         except sqlite3.Error as error:
             self._suspect |= is_damage(error)
             log.warning("metrics cannot be read", subject=str(subject), reason=str(error))

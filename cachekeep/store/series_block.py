@@ -160,11 +160,18 @@ def _added(places: tuple[Place, ...]) -> Buckets:
     return tuple(sorted(sums.items()))
 
 
+# Of a decoded column, whatever is in it.
+_RUN_BYTES = 500
+
+
 class Block:
-    """A block that is being read. Raises ColumnDamaged when its head cannot be."""
+    """A block that is being read. Raises ColumnDamaged when its head cannot be. Columns are decoded once each, and are
+    not to be changed; kept_bytes: about what they take."""
 
     def __init__(self, data: bytes, start: int, resolution: int) -> None:
         self._data, self._start, self._resolution = data, start, resolution
+        self._runs: dict[int, Run] = {}
+        self.kept_bytes = len(data)
         try:
             self._body = _LENGTH.size + _LENGTH.unpack_from(data)[0]
             self._head = _heads.decode(grow(data[_LENGTH.size : self._body]))
@@ -172,17 +179,27 @@ class Block:
         except (*DAMAGE, struct.error) as error:
             raise ColumnDamaged(f"a block cannot be read: {error}") from error
 
+    def is_of(self, data: bytes) -> bool:
+        return self._data == data
+
     @property
     def ids(self) -> Collection[int]:
         return self._head.entries.keys()
 
     def run(self, number: int) -> Run | None:
         """None where the metric has no point. Raises ColumnDamaged."""
+        known = self._runs.get(number)
+        if known is not None:
+            return known
         entry = self._head.entries.get(number)
         if entry is None:
             return None
         try:
-            return self._decoded(entry)
+            found = self._runs[number] = self._decoded(entry)
+            self.kept_bytes += _RUN_BYTES + 8 * len(found.starts) * (
+                1 + len({id(found.total), id(found.least), id(found.most)})
+            )
+            return found
         except (*DAMAGE, zlib.error) as error:
             raise ColumnDamaged(f"a column cannot be read: {error}") from error
 

@@ -7,6 +7,8 @@ as it is the quickest; a finer one where the coarser is not up to date; what is 
 from __future__ import annotations
 
 import sqlite3
+import threading
+from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -17,6 +19,8 @@ from cachekeep.store.series_fold import FINE_SPAN_S, SPANS, Loss
 from cachekeep.store.series_minute import Minute, runs_of, unpack_minute
 from cachekeep.store.series_run import Calendar, Run, column_of, cut, in_order, joined, replaced, rolled
 
+# Of blocks that were read lately: what a dashboard asks for again and again.
+BLOCKS_BYTES = 16 << 20
 # Resolution and start of a block.
 _Key = tuple[int, int]
 
@@ -50,11 +54,43 @@ class _Piece:
     end: int
 
 
+class Blocks:
+    """Blocks that were read lately, with the columns that were decoded of them; bounded in bytes. Any thread.
+
+    A block is asked of the file each time, and taken from here only when its bytes are the same.
+    """
+
+    def __init__(self, most_bytes: int = BLOCKS_BYTES) -> None:
+        self._most_bytes = most_bytes
+        self._lock = threading.Lock()
+        self._blocks: OrderedDict[tuple[int, _Key], Block] = OrderedDict()
+
+    def block(self, subject: int, key: _Key, body: bytes) -> Block:
+        """Raises ColumnDamaged."""
+        with self._lock:
+            known = self._blocks.get((subject, key))
+            if known is not None and known.is_of(body):
+                self._blocks.move_to_end((subject, key))
+                return known
+            self._forget_oldest()
+        made = Block(body, key[1], key[0])
+        with self._lock:
+            self._blocks[subject, key] = made
+        return made
+
+    def _forget_oldest(self) -> None:
+        kept = sum(block.kept_bytes for block in self._blocks.values())
+        while kept > self._most_bytes:
+            kept -= self._blocks.popitem(last=False)[1].kept_bytes
+
+
 class Reading:
     """One read of one subject, within one transaction. waiting: minutes that are not in the file yet, by start."""
 
-    def __init__(self, db: sqlite3.Connection, asked: Asked, waiting: Mapping[int, bytes], lost: Loss) -> None:
-        self._db, self._asked, self._lost = db, asked, lost
+    def __init__(
+        self, db: sqlite3.Connection, asked: Asked, waiting: Mapping[int, bytes], lost: Loss, blocks: Blocks
+    ) -> None:
+        self._db, self._asked, self._lost, self._blocks = db, asked, lost, blocks
         self._calendar = Calendar()
         self._opened: dict[_Key, Block | None] = {}
         self._minutes = self._stored_minutes(waiting)
@@ -128,7 +164,7 @@ class Reading:
                 "SELECT body FROM block WHERE subject=? AND resolution=? AND start=?", (self._asked.subject, *key)
             ).fetchone()
             try:
-                self._opened[key] = Block(row[0], key[1], key[0])
+                self._opened[key] = self._blocks.block(self._asked.subject, key, row[0])
             except ColumnDamaged:
                 self._opened[key] = None
         return self._opened[key]

@@ -62,7 +62,7 @@ class Calendar:
         self._joined: dict[tuple[int, ...], tuple[Sequence[Sequence[int]], list[int]]] = {}
         self._cut: dict[tuple[int, int, int], tuple[Sequence[int], Sequence[int]]] = {}
         self._ordered: dict[int, tuple[Sequence[int], bool]] = {}
-        self._periods: dict[tuple[int, int], tuple[Sequence[int], list[int], list[tuple[int, int]]]] = {}
+        self._periods: dict[tuple[int, int], tuple[Sequence[int], list[int], list[tuple[int, int]], int]] = {}
 
     def join(self, parts: Sequence[Sequence[int]]) -> list[int]:
         key = tuple(map(id, parts))
@@ -85,16 +85,19 @@ class Calendar:
             found = self._ordered[id(starts)] = (starts, all(map(lt, starts, starts[1:])))
         return found[1]
 
-    def periods(self, starts: Sequence[int], period: int) -> tuple[list[int], list[tuple[int, int]]]:
-        """The periods that have points, and from which to which point."""
+    def periods(self, starts: Sequence[int], period: int) -> tuple[list[int], list[tuple[int, int]], int]:
+        """The periods that have points, from which to which point, and how many all but the first and the last have;
+        0 where they differ."""
         key = (id(starts), period)
         found = self._periods.get(key)
         if found is None:
             begins = [start - start % period for start in starts]
             edges = [i for i, begin in enumerate(begins) if not i or begin != begins[i - 1]]
             pairs = list(zip(edges, [*edges[1:], len(begins)], strict=True))
-            found = self._periods[key] = (starts, [begins[i] for i in edges], pairs)
-        return found[1], found[2]
+            lengths = {b - a for a, b in pairs[1:-1]}
+            width = lengths.pop() if len(lengths) == 1 else 0
+            found = self._periods[key] = (starts, [begins[i] for i in edges], pairs, width)
+        return found[1], found[2], found[3]
 
 
 def joined(runs: Sequence[Run], calendar: Calendar) -> Run:
@@ -164,7 +167,7 @@ def in_order(run: Run, calendar: Calendar) -> Run:
 
 def rolled(run: Run, period: int, calendar: Calendar) -> Run:
     """Merged to periods of `period` seconds that begin at multiples of it. Points are in order."""
-    begins, pairs = calendar.periods(run.starts, period)
+    begins, pairs, width = calendar.periods(run.starts, period)
     buckets: dict[int, tuple[Place, ...]] = {}
     for start, places in run.buckets.items():
         begin = start - start % period
@@ -176,21 +179,26 @@ def rolled(run: Run, period: int, calendar: Calendar) -> Run:
     least, most = (total, total) if single else (run.least.tolist(), run.most.tolist())
     return Run(
         begins,
-        _merged(sum, run.count.tolist(), pairs),
-        _merged(sum, total, pairs),
-        _merged(min, least, pairs),
-        _merged(max, most, pairs),
+        _merged(sum, run.count.tolist(), pairs, width),
+        _merged(sum, total, pairs, width),
+        _merged(min, least, pairs, width),
+        _merged(max, most, pairs, width),
         buckets,
     )
 
 
 def _merged(
-    merge: Callable[[Sequence[float]], float], numbers: list[float], pairs: Sequence[tuple[int, int]]
+    merge: Callable[[Sequence[float]], float], numbers: list[float], pairs: Sequence[tuple[int, int]], width: int
 ) -> array[float]:
     first = numbers[0]
     if merge is not sum and numbers.count(first) == len(numbers):
         return array("d", [first]) * len(pairs)
-    return array("d", [merge(numbers[a:b]) for a, b in pairs])
+    if not width:
+        return array("d", [merge(numbers[a:b]) for a, b in pairs])
+    # Without a slice for each.
+    begin, end = pairs[0][1], pairs[-1][0]
+    whole = map(merge, zip(*[iter(numbers[begin:end])] * width, strict=True))
+    return array("d", [merge(numbers[:begin]), *whole, merge(numbers[end:])])
 
 
 def column_of(run: Run) -> Column:
