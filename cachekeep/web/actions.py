@@ -37,7 +37,8 @@ class Field:
 
 @dataclass(frozen=True)
 class Action:
-    """kinds: `group`, `cluster`, or `new`. typed: the resource's name must be typed to confirm."""
+    """kinds: `group`, `cluster`, or `new`. typed: the resource's name must be typed to confirm. clustered_only: for groups
+    in cluster mode."""
 
     name: str
     title: str
@@ -46,6 +47,11 @@ class Action:
     request: Callable[[Answers, Target], dict[str, str]]
     typed: bool = False
     about: str = ""
+    clustered_only: bool = False
+
+    def fits(self, kind: str, target: Target) -> bool:
+        """Whether it is offered for this resource."""
+        return kind in self.kinds and (not self.clustered_only or bool(target.get("shards")))
 
 
 def answers_of(action: Action, form: Mapping[str, str]) -> dict[str, str]:
@@ -86,6 +92,8 @@ def usual_answers(action: Action, target: Target) -> dict[str, str]:
     answers = {field.name: field.usual for field in action.fields}
     if action.name == "replicas":
         answers["replicas"] = str(replicas_of(target))
+    if action.name == "shards":
+        answers["shards"] = str(max(1, len(_staying(target))))
     if "node_type" in answers and target.get("node_type"):
         answers["node_type"] = str(target["node_type"])
     return answers
@@ -133,6 +141,29 @@ def _replicas(answers: Answers, target: Target) -> dict[str, str]:
         "NewReplicaCount": str(wanted),
         "ApplyImmediately": "true",
     }
+
+
+def _staying(target: Target) -> list[str]:
+    """The ids of its shards, without those that leave."""
+    return [str(shard["id"]) for shard in target.get("shards") or () if not shard.get("leaving")]
+
+
+def _shards(answers: Answers, target: Target) -> dict[str, str]:
+    """The last ones go where there are to be fewer."""
+    wanted, present = int(answers["shards"]), _staying(target)
+    if not present:
+        raise invalid_value(f"{target['id']} has no shards: cluster mode is disabled.")
+    if wanted == len(present):
+        raise invalid_value(f"{target['id']} has {wanted} shards already; nothing would change.")
+    fields = {
+        "Action": "ModifyReplicationGroupShardConfiguration",
+        "ReplicationGroupId": str(target["id"]),
+        "NodeGroupCount": str(wanted),
+        "ApplyImmediately": "true",
+    }
+    for number, shard in enumerate(present[wanted:], 1):
+        fields[f"NodeGroupsToRemove.NodeGroupToRemove.{number}"] = shard
+    return fields
 
 
 def _node_type(answers: Answers, target: Target) -> dict[str, str]:
@@ -190,6 +221,15 @@ ACTIONS: Mapping[str, Action] = {
             _create,
         ),
         Action("replicas", "Change number of replicas", ("group",), (_REPLICAS,), _replicas),
+        Action(
+            "shards",
+            "Change number of shards",
+            ("group",),
+            (Field("shards", "Shards", "number", least=1, most=90),),
+            _shards,
+            about="Slots move with their keys while the group serves. Of fewer shards the last ones go.",
+            clustered_only=True,
+        ),
         Action("node-type", "Change node type", ("group", "cluster"), (_NODE_TYPE,), _node_type),
         Action(
             "fail-over",

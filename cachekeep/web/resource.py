@@ -40,7 +40,7 @@ class ResourcePages:
             kind=kind,
             resource=resource,
             live=self._live(request, session, kind, resource),
-            actions=[action for action in ACTIONS.values() if kind in action.kinds],
+            actions=[action for action in ACTIONS.values() if action.fits(kind, resource)],
             endpoints=endpoints_of(kind, resource),
             snippets=_snippets(resource, kind),
             tiers=charted(resource["engine"], local=kind != "watched"),

@@ -143,3 +143,22 @@ def test_an_action_is_only_for_what_it_is_meant_for(browser: Browser, of: str) -
 def test_there_is_no_other_action(browser: Browser) -> None:
     assert browser.get("/ui/action/shutdown").status == 404
     assert browser.send("/ui/plan/shutdown").status == 404
+
+
+def test_shards_are_added_and_the_last_ones_removed(browser: Browser) -> None:
+    shards = [{"id": f"000{n}", "members": [f"orders-000{n}-001"], "primary": f"orders-000{n}-001"} for n in (1, 2, 3)]
+    browser.views.groups = [group(shards=[*shards, {"id": "0004", "members": [], "leaving": True}])]
+    browser.send("/ui/plan/shards", of="group/orders", shards="5")
+    browser.send("/ui/plan/shards", of="group/orders", shards="1")
+    more, fewer = browser.operator.rehearsed
+    assert more["NodeGroupCount"] == "5"
+    assert not [name for name in more if name.startswith("NodeGroupsToRemove")]
+    assert fewer["NodeGroupsToRemove.NodeGroupToRemove.1"] == "0002"
+    assert fewer["NodeGroupsToRemove.NodeGroupToRemove.2"] == "0003"
+    assert "nothing would change" in browser.send("/ui/plan/shards", of="group/orders", shards="3").text
+
+
+def test_shards_are_offered_in_cluster_mode_only(browser: Browser) -> None:
+    assert "Change number of shards" not in browser.get("/ui/group/orders").text
+    answer = browser.send("/ui/plan/shards", of="group/orders", shards="2")
+    assert "cluster mode is disabled" in answer.text
