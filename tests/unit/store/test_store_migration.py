@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cachekeep.domain.alarms import HistoryItem, HistoryKind, Topic
 from cachekeep.domain.cache_cluster import CacheCluster
 from cachekeep.domain.events import Note
 from cachekeep.domain.nodes import Address
@@ -126,3 +127,18 @@ def test_a_migration_that_was_cut_short_is_done_again(old: Path) -> None:
     db = sqlite3.connect(old)
     assert db.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
     db.close()
+
+
+def test_a_store_of_schema_2_takes_the_history_of_alarms(old: Path) -> None:
+    SqliteStore(old).close()
+    db = sqlite3.connect(old)
+    db.executescript("DROP TABLE alarm_history; PRAGMA user_version=2;")
+    db.close()
+    store = SqliteStore(old)
+    check(store)
+    item = HistoryItem(4.0, "us-east-1", "hot", HistoryKind.STATE_UPDATE, "went off", "{}")
+    with store.transaction() as work:
+        work.insert(Topic("us-east-1", "ops", (), 1.0))
+        work.add_history(item)
+    assert store.alarm_history("us-east-1", "hot", since=0, until=9) == [item]
+    store.close()
