@@ -77,7 +77,8 @@ def load_token(state_dir: Path) -> str:
         mode = stat.S_IMODE(path.stat().st_mode)
         token = path.read_text("ascii").strip()
     except FileNotFoundError:
-        raise CredentialsError(f"{path} is missing: the service has not been started with this state dir") from None
+        reason = "the next start of the service makes it: `cachekeep down` if one runs, then `cachekeep up`"
+        raise CredentialsError(f"{path} is missing: {reason}") from None
     except (OSError, UnicodeDecodeError):
         raise CredentialsError(f"{path} holds no token; delete it to have a new one made") from None
     if len(token) < _LEAST_TOKEN or not token.isprintable() or " " in token:

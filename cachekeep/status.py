@@ -17,7 +17,8 @@ Page = dict[str, Any]
 
 
 def status_of(store: Store, seen: Mapping[NodeKey, ObservedNode], url: str) -> Page:
-    """JSON values: `service`, `groups`, `clusters` (those of no group); memory in bytes, absent facts None."""
+    """JSON values: `service`, `groups`, `clusters` (those of no group); memory in bytes, times in seconds since 1970, absent facts
+    None."""
     clusters = store.all(CacheCluster)
     by_group: dict[tuple[str, str | None], dict[str, CacheCluster]] = {}
     for cluster in clusters:
@@ -64,6 +65,7 @@ def _common(resource: ReplicationGroup | CacheCluster) -> Page:
         "id": resource.id,
         "region": resource.region,
         "status": resource.status.value,
+        "created_at": resource.created_at,
         "engine": resource.engine.value,
         "version": str(resource.version),
         "runs": _runs(resource),

@@ -53,11 +53,16 @@ def build(
             return _hang_up(Fault("RequestTimeout", f"The request did not arrive within {BODY_DEADLINE_S:g} s.", 408))
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
+        asked = _http_request(request, body or b"")
+        for_cloudwatch = cloudwatch is not None and (cloudwatch.speaks(asked) or _is_for_monitoring(asked))
         if body is None:
             await _drain(request)
-            return _hang_up(Fault("RequestEntityTooLarge", f"A request can have at most {MAX_BODY_BYTES} bytes.", 413))
-        asked = _http_request(request, body)
-        if cloudwatch is not None and (cloudwatch.speaks(asked) or _is_for_monitoring(asked)):
+            text = f"A request can have at most {MAX_BODY_BYTES} bytes."
+            if cloudwatch is not None and for_cloudwatch:
+                refused = cloudwatch.refuse(asked, Fault("ValidationError", text), new_request_id())
+                return _cloudwatch_response(refused, closes=True)
+            return _hang_up(Fault("RequestEntityTooLarge", text, 413))
+        if cloudwatch is not None and for_cloudwatch:
             return _cloudwatch_response(await _ask_cloudwatch(dispatcher, cloudwatch, asked))
         return _response(dispatcher.answer(asked))
 
@@ -119,8 +124,10 @@ def _is_browser(request: Request) -> bool:
     return plain and "text/html" in request.headers.get("accept", "")
 
 
-def _cloudwatch_response(answer: CloudWatchAnswer) -> Response:
-    return Response(answer.body, answer.status, dict(answer.headers), media_type=answer.content_type)
+def _cloudwatch_response(answer: CloudWatchAnswer, *, closes: bool = False) -> Response:
+    """closes: where the next request would begin is not known."""
+    headers = {**answer.headers, **({"connection": "close"} if closes else {})}
+    return Response(answer.body, answer.status, headers, media_type=answer.content_type)
 
 
 async def _page(dispatcher: Dispatcher, request: HttpRequest, query: Mapping[str, str], handler: Page) -> Response:

@@ -52,7 +52,7 @@ def json_body(request: HttpRequest) -> Mapping[str, Any]:
         return {}
     try:
         body = json.loads(request.body)
-    except ValueError:
+    except (ValueError, RecursionError):  # of a thousand lists in each other, too
         body = None
     if not isinstance(body, dict):
         raise invalid_value("The body must be a JSON object.")

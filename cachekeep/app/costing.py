@@ -26,6 +26,7 @@ class Costing:
 
     cost: CostReports
     sizing: RightSizing
+    prices: KnownPrices
 
 
 def build_costing(settings: Settings, services: Services, metering: Metering) -> Costing:
@@ -48,4 +49,5 @@ def build_costing(settings: Settings, services: Services, metering: Metering) ->
     return Costing(
         CostReports(CostSources(status, targets, prices, monitoring, share, cores, settings.machine_usd_month)),
         RightSizing(SizingSources(monitoring, status, targets, began, prices, node_specs())),
+        prices,
     )

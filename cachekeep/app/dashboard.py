@@ -14,7 +14,7 @@ from cachekeep.api.context import Services
 from cachekeep.api.dispatch import Dispatcher
 from cachekeep.codec.aws_model import known_regions
 from cachekeep.data.metrics import metrics
-from cachekeep.domain.alarms import Alarm
+from cachekeep.domain.alarms import Alarm, Comparison
 from cachekeep.domain.cache_cluster import CacheCluster
 from cachekeep.domain.events import Event, SourceType
 from cachekeep.domain.faults import invalid_value
@@ -23,6 +23,7 @@ from cachekeep.domain.replication_group import ReplicationGroup
 from cachekeep.domain.verdicts import Threshold
 from cachekeep.plan.right_size_shapes import Goal
 from cachekeep.report import charts
+from cachekeep.report.price_table import PriceQuestion
 from cachekeep.web.ports import Json
 
 MOST_SHOWN = 200
@@ -35,12 +36,14 @@ _VERSION = "2015-02-02"
 @dataclass(frozen=True)
 class Reports:
     """What the service tells, as functions of a region and a name: see report.health, report.cost, report.right_size,
-    monitor.targets; status is the page of all (cachekeep.status)."""
+    report.price_table, monitor.targets; status is the page of all (cachekeep.status)."""
 
     health: Callable[[str, str], Json]
     levels: Callable[[str], Mapping[str, str]]
+    troubles: Callable[[str], Mapping[str, Sequence[str]]]
     thresholds: Callable[[str, str], Mapping[str, Threshold]]
     cost: Callable[[str, str | None], Awaitable[Json]]
+    prices: Callable[[PriceQuestion], Awaitable[Json]]
     right_size: Callable[[str, str, Goal], Awaitable[Json]]
     watched: Callable[[str], Sequence[Json]]
     status: Callable[[], Json]
@@ -88,10 +91,10 @@ class DashboardViews:
 
     def health(self, region: str, resource: str | None) -> Json:
         if resource is None:
-            return {"resources": self._reports.levels(region)}
+            return {"resources": self._reports.levels(region), "troubles": self._reports.troubles(region)}
         report = self._reports.health(region, resource)
         verdicts = [{**metric, "tier": tier["tier"]} for tier in report["tiers"] for metric in tier["metrics"]]
-        return {"level": report["level"], "sentence": report["sentence"], "verdicts": verdicts}
+        return {**{name: report[name] for name in ("level", "sentence", "nodes")}, "verdicts": verdicts}
 
     async def chart(self, region: str, resource: str, metric: str, start: float, end: float) -> Json:
         thresholds = self._reports.thresholds(region, resource)
@@ -106,7 +109,14 @@ class DashboardViews:
         return await self._reports.right_size(region, resource, goal)
 
     async def cost(self, region: str, resource: str | None) -> Json:
-        return await self._reports.cost(region, resource)
+        told = await self._reports.cost(region, resource)
+        if any(one["kind"] != "watched" for one in told["resources"]):
+            return told
+        # What is only watched takes nothing of this machine worth a sentence.
+        return {name: value for name, value in told.items() if name != "here"}
+
+    async def prices(self, node_type: str, count: str, utilisation: str, hours: str, region: str) -> Json:
+        return await self._reports.prices(PriceQuestion(node_type, count, utilisation, hours, region))
 
     def events(self, region: str, resource: str) -> Sequence[Json]:
         group = self._store.get(ReplicationGroup, region, resource)
@@ -141,12 +151,46 @@ class DashboardViews:
             "name": alarm.name,
             "state": alarm.state.value,
             "reason": alarm.state_reason,
-            "metric": query.metric or query.expression,
+            "condition": condition_of(alarm),
+            "actions": _actions(alarm),
             "of": name,
             "resource": (member.replication_group_id if member is not None else None) or name,
             "updated_at": alarm.state_transitioned_at,
         }
 
+    def alarm_history(self, region: str) -> Sequence[Json]:
+        now = self._services.clock.now()
+        items = self._store.alarm_history(region, since=now - EVENTS_S, until=now)[-MOST_SHOWN:]
+        return [{"at": item.at, "alarm": item.alarm, "summary": item.summary} for item in reversed(items)]
+
     def backups(self, region: str) -> Sequence[Json]:
         """None: the service makes no snapshots yet, and does not know the folders of `cachekeep backup`."""
         return ()
+
+
+_SIGNS = {
+    Comparison.GREATER_OR_EQUAL: ">=",
+    Comparison.GREATER: ">",
+    Comparison.LESS: "<",
+    Comparison.LESS_OR_EQUAL: "<=",
+}
+
+
+def condition_of(alarm: Alarm) -> str:
+    """Such as `Average SwapUsage > 5 for 2 of 3 periods of 60 s`."""
+    judged = next((query for query in alarm.queries if query.return_data), alarm.queries[0])
+    what = f"{judged.statistic} {judged.metric}" if judged.metric else judged.expression
+    # An expression has the period of what it is over.
+    period = max((query.period for query in alarm.queries if query.period), default=60)
+    total, least = alarm.evaluation_periods, alarm.datapoints_to_alarm
+    if total == 1:
+        times = f"one period of {period} s"
+    else:
+        times = f"{f'{least} of ' if least < total else ''}{total} periods of {period} s"
+    return f"{what} {_SIGNS[alarm.comparison]} {alarm.threshold:g} for {times}"
+
+
+def _actions(alarm: Alarm) -> str:
+    if not (alarm.ok_actions or alarm.alarm_actions or alarm.insufficient_data_actions):
+        return "none"
+    return "on" if alarm.actions_enabled else "off"

@@ -61,6 +61,7 @@ class Metering:
 
     async def close(self) -> None:
         """When the tasks have ended."""
+        self.collector.finish()
         await self.meter.close()
         self.host.close()
         self.deliveries.close()

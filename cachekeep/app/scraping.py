@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from pathlib import Path
 
 from prometheus_client.process_collector import ProcessCollector
 from starlette.routing import Route
@@ -30,14 +31,22 @@ def build_scraping(settings: Settings, services: Services, dispatcher: Dispatche
     async def render(open_metrics: bool) -> tuple[str, bytes]:
         form = Format.OPEN_METRICS if open_metrics else Format.TEXT
         nodes = await read_nodes(metering.collector, metering.collector)
-        size = None
-        with suppress(OSError):
-            size = file.stat().st_size
         trouble = metering.monitoring.trouble() is not None
-        service = ServiceReading(__version__, statuses_of(services.store), trouble, size)
+        service = ServiceReading(__version__, statuses_of(services.store), trouble, size_of(file))
         return form.value, await asyncio.to_thread(page, nodes, service, services.clock.now(), form)
 
     return scrape_route(credentials.load_token(settings.state_dir), dispatcher.authenticate, render)
+
+
+def size_of(file: Path) -> int | None:
+    """Bytes on the disk, what is written and not yet in its place among them. None where it cannot be told."""
+    try:
+        size = file.stat().st_size
+    except OSError:
+        return None
+    with suppress(OSError):  # there is none while nothing waits
+        size += file.with_name(f"{file.name}-wal").stat().st_size
+    return size
 
 
 def _of_process(collector: ProcessCollector) -> list[Family]:

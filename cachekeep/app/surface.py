@@ -17,6 +17,8 @@ from cachekeep.app.dashboard import DashboardViews, KeyOperator, Reports
 from cachekeep.app.monitoring import Metering
 from cachekeep.app.scraping import build_scraping
 from cachekeep.report import health_page
+from cachekeep.report.health_members import troubles
+from cachekeep.report.price_table import price_table
 from cachekeep.settings import Settings
 from cachekeep.status import status_of
 from cachekeep.web import build, loopback_hosts
@@ -48,8 +50,10 @@ def _dashboard(
     reports = Reports(
         health=metering.health.report,
         levels=metering.health.levels,
+        troubles=lambda region: troubles(metering.monitoring.gauges, region, metering.monitoring.now()),
         thresholds=metering.health.thresholds_of,
         cost=lambda region, name: costing.cost.page(region, {"name": name or ""}),
+        prices=lambda asked: price_table(costing.prices, asked),
         right_size=costing.sizing.report,
         watched=metering.targets.watched,
         status=lambda: status_of(services.store, services.seen(), settings.url),

@@ -13,13 +13,15 @@ from http.client import HTTPConnection, HTTPException
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from cachekeep.cli.refusal import Refused
+from cachekeep.cli.refusal import SERVICE_DOWN, Refused
 from cachekeep.credentials import AccessKey
 
 OWN_SERVICE = "cachekeep"
 API_VERSION = "2015-02-02"
 TIMEOUT_S = 10.0
 REHEARSE = {"x-cachekeep-rehearse": "true"}
+# What a service answers, in no JSON, to a page that it does not have yet, or that took no POST then.
+_NO_SUCH_PAGE = frozenset({404, 405})
 _FORM = "application/x-www-form-urlencoded; charset=utf-8"
 
 
@@ -61,6 +63,8 @@ class Client:
         page = _json(answer)
         if status == 200 and page is not None:
             return page
+        if page is None and status in _NO_SUCH_PAGE:
+            raise _older(what)
         told = f"{page.get('code')}: {page.get('message')}" if page is not None else f"HTTP {status}"
         raise Refused(f"the service refused to {what}: {told}", 1)
 
@@ -93,12 +97,14 @@ class Client:
             return page
         fault = _fault(body)
         if "SignatureDoesNotMatch: Credential should be scoped" in fault:
-            raise Refused("the service that runs is older and cannot plan: `cachekeep down`, then `cachekeep up`", 1)
+            raise _older("plan")
         raise Refused(f"the service would refuse {operation}: {fault}", 1)
 
     def _page(self, path: str, what: str) -> dict[str, Any]:
         status, body = self._signed("GET", path, b"", OWN_SERVICE)
         page = _json(body)
+        if page is None and status in _NO_SUCH_PAGE:
+            raise _older(what)
         if page is None:
             raise Refused(f"{self.url} does not answer as Cachekeep does (HTTP {status}); is another program there?", 1)
         if status != 200:
@@ -119,7 +125,12 @@ class Client:
         try:
             return _exchange(method, self.url + path, dict(request.headers.items()), body, TIMEOUT_S)
         except (OSError, HTTPException) as error:
-            raise Refused(f"{self.url} does not answer: {error}", 1) from error
+            # For scripts, one that hangs is as one that is down.
+            raise Refused(f"{self.url} does not answer: {error}", SERVICE_DOWN) from error
+
+
+def _older(what: str) -> Refused:
+    return Refused(f"the service that runs is older and cannot {what}: `cachekeep down`, then `cachekeep up`", 1)
 
 
 def _exchange(method: str, url: str, headers: dict[str, str], body: bytes, timeout_s: float) -> tuple[int, bytes]:

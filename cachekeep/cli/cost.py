@@ -1,6 +1,6 @@
 """`cachekeep cost`: what cache nodes cost at AWS, what runs here would cost there, and where the prices come from.
 
-`cost NODE_TYPE` and `cost --groups` need no name of a command: whatever is no command goes to `show`.
+`cost NODE_TYPE` and `cost --groups` need no name of a command: whatever is no command goes to `show`, --help too.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ _EXAMPLES = """[bold]Examples[/bold]
   cachekeep cost                                    [dim]# all node types, engines side by side[/dim]
   cachekeep cost cache.m5.large --count 3           [dim]# every known price of one, with its source[/dim]
   cachekeep cost --groups --machine-usd-month 80    [dim]# what runs or is watched, at AWS's prices and here[/dim]
-  cachekeep cost import index.json                  [dim]# AWS's offer file of AmazonElastiCache[/dim]
-  cachekeep cost show --help                        [dim]# all options: --hours, --region, --state-dir, ...[/dim]
+  cachekeep cost import index.json                  [dim]# keep the prices of AWS's offer file[/dim]
+
+Exit codes: 0 shown, 1 no price is known there, 2 a wrong call, 3 the service is down or does not answer.
 """
-_SHOW, _HELP = "show", ("-h", "--help")
+_SHOW = "show"
 
 
 class _ShowByDefault(TyperGroup):
     # Any: the context is of click or of typer's own copy of it, as the version of typer has it.
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
-        if not args or (args[0] not in self.commands and args[0] not in _HELP):
+        if not args or args[0] not in self.commands:
             args = [_SHOW, *args]
         return super().parse_args(ctx, args)
 
@@ -45,12 +46,11 @@ app = typer.Typer(
     help="What cache nodes cost at AWS, and what runs here would cost there.",
     cls=_ShowByDefault,
     rich_markup_mode="rich",
-    epilog=_EXAMPLES,
-    context_settings={"help_option_names": list(_HELP)},
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-@app.command(_SHOW, short_help="Show prices; this is what `cachekeep cost` does.")
+@app.command(_SHOW, epilog=_EXAMPLES, short_help="Show prices; this is what `cachekeep cost` does.")
 def show(
     node_type: Annotated[str | None, typer.Argument(metavar="[NODE_TYPE]", help="All of them by default.")] = None,
     count: Annotated[str, typer.Option(metavar="N", help="How many nodes.")] = "1",
@@ -109,9 +109,14 @@ def import_(
         return
     out = console()
     dated = f" of {offer.as_of}" if offer.as_of else ""
-    out.print(f"{len(offer.prices)} prices{dated} read, {kept} imported ones are kept", soft_wrap=True)
+    read = _counted(len(offer.prices), "price")
+    out.print(f"{read}{dated} read, {_counted(kept, 'imported price')} kept", soft_wrap=True)
     for reason, number in offer.left_out.items():
         out.print(f"left out: {number} {reason}", style="dim", soft_wrap=True)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _chosen(known: PriceList, node_type: str | None, region: str | None, engine: str | None) -> list[Price]:

@@ -6,6 +6,7 @@ bucket that adds nothing is left out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,9 +21,15 @@ def parse_latencies(reply: Sequence[Any]) -> dict[str, Buckets]:
     """
     try:
         pairs = zip(reply[::2], reply[1::2], strict=True)
-        return {bytes(name).decode("utf-8", "replace"): _buckets(_table(entry)) for name, entry in pairs}
-    except (TypeError, KeyError, AttributeError) as error:
+        return {_name(name): _buckets(_table(entry)) for name, entry in pairs}
+    except (TypeError, KeyError, AttributeError, OverflowError) as error:
         raise ValueError(f"not an answer of LATENCY HISTOGRAM: {error}") from error
+
+
+def _name(name: object) -> str:
+    if not isinstance(name, bytes):
+        raise ValueError("not an answer of LATENCY HISTOGRAM: a command without a name")
+    return name.decode("utf-8", "replace")
 
 
 def _table(entry: Sequence[Any]) -> Sequence[Any]:
@@ -34,6 +41,9 @@ def _buckets(table: Sequence[Any]) -> Buckets:
     counted = 0.0
     buckets = []
     for bound, cumulative in zip(table[::2], table[1::2], strict=True):
-        buckets.append((float(bound), cumulative - counted))
-        counted = float(cumulative)
+        until, now = float(bound), float(cumulative)
+        if not (math.isfinite(until) and math.isfinite(now) and now >= counted):
+            raise ValueError(f"not an answer of LATENCY HISTOGRAM: {now:g} commands within {until:g} us")
+        buckets.append((until, now - counted))
+        counted = now
     return tuple(buckets)

@@ -83,8 +83,12 @@ class AlarmKeeper:
             batch = due[begin : begin + BATCH]
             found = await asyncio.to_thread(self._read, batch)
             for one, values in zip(batch, found, strict=True):
-                if values is not None:
+                if values is None:
+                    continue
+                try:
                     self._decide(one, values, now)
+                except Exception:
+                    log.exception("an alarm cannot be decided", alarm=one.alarm.name)
 
     def set_state(self, region: str, name: str, state: AlarmState, reason: str, reason_data: str = "") -> None:
         """SetAlarmState: until the next evaluation. Fires the actions of a change. Raises Fault ResourceNotFound."""
@@ -131,6 +135,10 @@ class AlarmKeeper:
                 found.append(self._values.values(one.alarm.region, one.alarm.queries, one.start, one.end, period))
             except (WorldError, Fault) as error:
                 log.warning("an alarm cannot be evaluated", alarm=one.alarm.name, reason=str(error))
+                found.append(None)
+            except Exception:
+                # A bug of ours in one alarm's expression must not keep the others from going off.
+                log.exception("an alarm cannot be evaluated", alarm=one.alarm.name)
                 found.append(None)
         return found
 

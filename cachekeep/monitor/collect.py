@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +33,9 @@ PROCESS_EVERY = 5
 # Nodes are asked in so many bursts a second: each waking-up of the process costs as much as a reading.
 BURSTS = 10
 TRAFFIC_EVERY_S = 5.0
+# How long the offsets of a replication stream are of use; its id is told by the engine: 40 hexadecimal digits.
+STREAM_KEPT_S = 600.0
+_STREAM = re.compile(r"[0-9a-f]{40}")
 # After the end of a minute its last readings may still be under way.
 SETTLE_S = 1.5
 # Wall clock and monotonic clock may drift apart so far within one second before it counts as a jump.
@@ -64,11 +68,14 @@ class Collector:
         self._machine = MachineGauges()
         self._processes: Mapping[int, ProcessReading] = {}
         self._round = 0
-        self._counted_at = -math.inf
+        self._counted_at = self._failed_at = -math.inf
         self._finished: dict[int, dict[Subject, dict[str, Point]]] = {}
+        # The minute in which this collector was made.
+        self._began = int(instruments.now() // MINUTE_S) * MINUTE_S
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled. When it was ended by an error and is called again, it begins with all nodes anew."""
+        self._nodes.clear()
         async with asyncio.TaskGroup() as tasks:
             before = (self._in.now(), time.monotonic())
             while True:
@@ -77,10 +84,29 @@ class Collector:
                     log.warning("the clock jumped", seconds=round(now[0] - before[0] - (now[1] - before[1]), 1))
                     self._begin_anew()
                 before = now
-                self._measure_machine()
-                self._take_census(tasks)
-                await self._hand_over()
+                await self._round_of(tasks)
                 await asyncio.sleep(INTERVAL_S - math.fmod(now[1], INTERVAL_S))
+
+    async def _round_of(self, tasks: asyncio.TaskGroup) -> None:
+        """What is done each second besides asking nodes. One part that goes wrong holds no other up."""
+        for part in (self._measure_machine, lambda: self._take_census(tasks), self._count_traffic):
+            try:
+                part()
+            except Exception:
+                if self._may_tell():
+                    log.exception("a part of collecting failed")
+        try:
+            await self._hand_over()
+        except Exception:
+            if self._may_tell():
+                log.exception("a minute could not be handed over")
+
+    def _may_tell(self) -> bool:
+        """Once a minute: what goes wrong each second must not fill the log."""
+        if time.monotonic() - self._failed_at < MINUTE_S:
+            return False
+        self._failed_at = time.monotonic()
+        return True
 
     def current(self, subject: Subject) -> Current | None:
         node = self._nodes.get(subject)
@@ -148,7 +174,14 @@ class Collector:
                 if asked is not None and asked != place:
                     await self._in.meter.forget(asked)
                 asked = place
-                await self._look(node, place)
+                try:
+                    await self._look(node, place)
+                except Exception:
+                    # A node may answer anything, and a watched one is not ours: it costs nobody else theirs.
+                    node.trouble = "what it answers could not be understood; the service's log tells more"
+                    node.gathering.silent()
+                    if self._may_tell():
+                        log.exception("a node could not be measured", node=str(node.measured.subject))
         finally:
             if asked is not None:
                 await self._in.meter.forget(asked)
@@ -176,17 +209,25 @@ class Collector:
 
     def _lag(self, at: float, fields: Mapping[str, str]) -> float | None:
         """Remembers a primary's offset; tells how far a replica of it is behind."""
-        stream = fields.get("master_replid")
-        if not stream:
+        stream = fields.get("master_replid") or ""
+        if not _STREAM.fullmatch(stream):
             return None
         if fields.get("role") == "master":
             offset = number(fields, "master_repl_offset")
             if number(fields, "connected_slaves") and offset is not None:
+                if stream not in self._offsets and len(self._offsets) > 2 * len(self._nodes):
+                    self._forget_streams(at)
                 self._offsets.setdefault(stream, PrimaryOffsets()).see(at, int(offset))
             return None
         offsets, applied = self._offsets.get(stream), number(fields, "slave_repl_offset")
         up = fields.get("master_link_status") == "up"
         return offsets.lag_s(at, int(applied)) if offsets is not None and applied is not None and up else None
+
+    def _forget_streams(self, at: float) -> None:
+        """Those that no primary has told of lately; after a failover another one begins."""
+        self._offsets = {stream: seen for stream, seen in self._offsets.items() if at - seen.last_at < STREAM_KEPT_S}
+        while len(self._offsets) > 2 * len(self._nodes):
+            del self._offsets[next(iter(self._offsets))]
 
     async def _end_minute(self, node: _Node) -> None:
         """At the first look behind the end of a minute: its points, kept until the minute is handed over."""
@@ -204,14 +245,42 @@ class Collector:
 
     async def _hand_over(self) -> None:
         """Minutes whose last looks are over go to the series, with the groups' sums."""
-        self._count_traffic()
         now = self._in.now()
         for minute in sorted(self._finished):
             if now >= minute + MINUTE_S + SETTLE_S + INTERVAL_S:
-                rows = self._finished.pop(minute)
-                groups = self._of_groups(rows)
-                self._groups |= {subject: _values(points) for subject, points in groups.items()}
-                await asyncio.to_thread(self._in.series.write, minute, {**rows, **groups})
+                await asyncio.to_thread(self._in.series.write, minute, self._rows(minute))
+
+    def finish(self) -> None:
+        """Hand over all that was gathered, the minute that is not over yet included. For the end of the service, when
+        `run` has ended; counters of a part of a minute are left out, as always."""
+        for node in self._nodes.values():
+            if node.minute:
+                points = node.gathering.close(float(node.minute + MINUTE_S), None)
+                self._finished.setdefault(node.minute, {})[node.measured.subject] = points
+                node.minute = 0
+        for minute in sorted(self._finished):
+            self._in.series.write(minute, self._rows(minute))
+
+    def _rows(self, minute: int) -> dict[Subject, Mapping[str, Point]]:
+        """Of the nodes and of their groups, taken out of those that wait."""
+        nodes: dict[Subject, Mapping[str, Point]] = dict(self._finished.pop(minute))
+        if minute <= self._began:
+            # The service ended and came back within this minute: what it had seen before belongs to it.
+            nodes = {subject: self._with_earlier(subject, minute, points) for subject, points in nodes.items()}
+        groups = self._of_groups(nodes)
+        self._groups |= {subject: _values(points) for subject, points in groups.items()}
+        return {**nodes, **groups}
+
+    def _with_earlier(self, subject: Subject, minute: int, points: Mapping[str, Point]) -> Mapping[str, Point]:
+        columns = self._in.series.read(subject, list(self._in.metrics), minute, minute + MINUTE_S, MINUTE_S)
+        earlier = {
+            name: Point(
+                column.count[0], column.total[0], column.least[0], column.most[0], column.buckets.get(minute, ())
+            )
+            for name, column in columns.items()
+            if list(column.starts) == [minute]
+        }
+        return merged(points, earlier, self._in.metrics)
 
     def _count_traffic(self) -> None:
         """Every few seconds, and at the end of each minute: the kernel lists every connection of the machine."""

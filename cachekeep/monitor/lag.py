@@ -18,6 +18,11 @@ class PrimaryOffsets:
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int]] = deque(maxlen=_KEPT)
 
+    @property
+    def last_at(self) -> float:
+        """When it was last told; 0.0 for never."""
+        return self._seen[-1][0] if self._seen else 0.0
+
     def see(self, at: float, offset: int) -> None:
         """at: seconds, rising."""
         if self._seen and (offset < self._seen[-1][1] or at < self._seen[-1][0]):

@@ -21,6 +21,18 @@ WALKERS = frozenset(
     )
 )
 SCRIPTS = frozenset(("eval", "evalsha", "eval_ro", "evalsha_ro", "fcall", "fcall_ro"))
+# What Cachekeep itself asks a node, or one node of a group another, and how often each at most: of the rates that were
+# seen, 1 to 2 a second, a multiple. What comes more often is a user's.
+_OURS = frozenset(
+    (
+        *("info", "latency", "ping", "role", "client", "config", "cluster", "acl", "command", "dbsize", "memory"),
+        *("auth", "hello", "select", "replconf", "psync", "wait", "quit"),
+    )
+)
+_OURS_A_SECOND = 5.0
+# What a closer look asks of keys that it samples: a thousand of them every ten seconds, with --watch.
+_SAMPLING = frozenset(("randomkey", "type", "memory", "object"))
+_SAMPLING_A_SECOND = 150.0
 _CPU = ("CPUUtilization", "EngineCPUUtilization")
 _MEMORY = ("DatabaseMemoryUsagePercentage", "DatabaseCapacityUsagePercentage", "FreeableMemoryPercentage", "SwapUsage")
 _NETWORK = ("NetworkBytesIn", "NetworkBytesOut", "NetworkPacketsIn", "NetworkPacketsOut")
@@ -93,6 +105,20 @@ def command_times(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[
         if new[0] > old[0]:
             found.append(CommandTime(name.removeprefix("cmdstat_"), new[0] - old[0], new[1] - old[1]))
     return tuple(sorted(found, key=lambda entry: (-entry.usec, entry.name)))
+
+
+def of_users(commands: Sequence[CommandTime], over_s: float, *, with_looks: bool = False) -> tuple[CommandTime, ...]:
+    """Without those that may all be Cachekeep's own. over_s: the time that they were counted in. with_looks: closer
+    looks, which sample keys, were counted too."""
+    return tuple(entry for entry in commands if entry.calls > _most_ours(entry.name, over_s, with_looks=with_looks))
+
+
+def _most_ours(command: str, over_s: float, *, with_looks: bool) -> float:
+    """How many calls may be our own."""
+    name = command.partition("|")[0].lower()
+    if with_looks and name in _SAMPLING:
+        return _SAMPLING_A_SECOND * (over_s + 1)
+    return _OURS_A_SECOND * (over_s + 1) if name in _OURS else 0.0
 
 
 def explained(verdict: Verdict, threshold: Threshold, values: Mapping[str, float], evidence: Evidence) -> Verdict:

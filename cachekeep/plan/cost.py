@@ -147,7 +147,7 @@ def _why_no_sum(resource: Mapping[str, Any], engine: Engine | None, count: int, 
 class HereCost:
     """What the same costs on this machine. Shares: 0 to 1 and above, None for not known.
 
-    usd: the larger share of the machine's monthly cost, 0 when the machine has no stated cost: it is there anyway.
+    usd: the larger share of the machine's monthly cost; None when nobody stated that, or no share is known.
     """
 
     memory_share: float | None
@@ -163,16 +163,15 @@ def cost_here(
     machine_cores: float,
     machine_usd_month: Decimal | None = None,
 ) -> HereCost:
-    """usd is None when the machine has a cost and no share of it is known. Raises ValueError for an absurd cost."""
+    """Raises ValueError for an absurd cost."""
     if machine_usd_month is not None and (not machine_usd_month.is_finite() or not 0 <= machine_usd_month <= 10**7):
         raise ValueError(f"the machine's cost must be between 0 and 10,000,000 USD a month, not {machine_usd_month}")
     memory = memory_bytes / machine_memory_bytes if memory_bytes is not None and machine_memory_bytes > 0 else None
     cpu = cpu_cores / machine_cores if cpu_cores is not None and machine_cores > 0 else None
     shares = [share for share in (memory, cpu) if share is not None]
-    usd: Decimal | None = Decimal(0)
-    if machine_usd_month is not None:
-        largest = min(1.0, max(shares)) if shares else None
-        usd = None if largest is None else (machine_usd_month * Decimal(str(largest))).quantize(_TENTH_OF_A_MILL)
+    usd = None
+    if machine_usd_month is not None and shares:
+        usd = (machine_usd_month * Decimal(str(min(1.0, max(shares))))).quantize(_TENTH_OF_A_MILL)
     return HereCost(memory, cpu, machine_usd_month, usd)
 
 

@@ -10,7 +10,7 @@ A metric of the group is its worst node's; node is "" where no node has a value.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,8 +21,10 @@ from cachekeep.plan.verdict import NO_PAST, Context, Past, judge
 
 # As monitoring plugins have it, so that a check can run the command as it is. 3, cannot tell, is also what commands
 # return when the service is down.
-EXIT_CODES = {Level.SAFE: 0, Level.WARNING: 1, Level.RISK: 2}
-EXIT_CANNOT_TELL = 3
+EXIT_CODES = {Level.SAFE: 0, Level.WARNING: 1, Level.RISK: 2, Level.UNKNOWN: 3}
+_NAMED = 3
+# A node that cannot be asked, and why.
+Silent = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -45,28 +47,28 @@ def assemble(
         for threshold in thresholds
     }
     tiers = [_tier(tier, [by_metric[t.metric] for t in thresholds if t.tier is tier]) for tier in Tier]
-    level = worst(Level(tier["level"]) for tier in tiers)
+    silent = [(node.id, node.context.trouble) for node in nodes if node.context.trouble]
+    level = level_of_all((Level(tier["level"]) for tier in tiers), silent)
     titles = [metric["title"] for tier in tiers for metric in tier["metrics"] if metric["level"] == level.value]
-    silent = [node.id for node in nodes if node.context.trouble]
     return {
         "id": group,
         "region": region,
         "at": at,
         "level": level.value,
         "sentence": sentence_of(level, titles, silent),
-        "exit_code": exit_code(level, cannot_tell=not nodes or bool(silent)),
+        "exit_code": EXIT_CODES[level],
         "nodes": [_node(node, found[node.id]) for node in nodes],
         "tiers": tiers,
     }
 
 
-def exit_code(level: Level, *, cannot_tell: bool) -> int:
-    """0 safe, 1 warning, 2 risk; 3 where no more than safe was found but a node could not be asked.
+def level_of_all(levels: Iterable[Level], silent: Sequence[Silent]) -> Level:
+    """The worst, but not safe where a node cannot be asked: what is wrong with that one is not known.
 
     A single metric that is unknown changes nothing: on most machines some are.
     """
-    code = EXIT_CODES.get(level, 0)
-    return EXIT_CANNOT_TELL if cannot_tell and code == 0 else code
+    level = worst(levels)
+    return Level.UNKNOWN if silent and level is Level.SAFE else level
 
 
 def _verdicts(node: NodeReading, thresholds: Sequence[Threshold]) -> dict[str, Verdict]:
@@ -134,9 +136,14 @@ def _node(node: NodeReading, verdicts: Mapping[str, Verdict]) -> dict[str, Any]:
     return {"id": node.id, "role": node.context.role, "level": level.value, "trouble": node.context.trouble}
 
 
-def sentence_of(level: Level, titles: Sequence[str], silent: Sequence[str]) -> str:
-    """How a group stands. titles: of the metrics at that level. silent: nodes without numbers."""
-    tail = f"; no numbers from {', '.join(silent[:3])}{' and others' if len(silent) > 3 else ''}" if silent else ""
-    if level in (Level.SAFE, Level.UNKNOWN):
-        return ("nothing is known yet" if level is Level.UNKNOWN else "all that is known is safe") + tail
-    return f"{level.value}: {', '.join(titles)}{tail}"
+def sentence_of(level: Level, titles: Sequence[str], silent: Sequence[Silent]) -> str:
+    """How a group stands. titles: of the metrics at that level. silent: whoever has no numbers is named, with why."""
+    parts = []
+    if level in (Level.WARNING, Level.RISK):
+        parts.append(f"{level.value}: {', '.join(titles)}")
+    elif not silent:
+        parts.append("all that is known is safe" if level is Level.SAFE else "nothing is known yet")
+    parts += [f"no numbers from {name}: {trouble}" for name, trouble in silent[:_NAMED]]
+    if len(silent) > _NAMED:
+        parts.append(f"and {len(silent) - _NAMED} more nodes")
+    return "; ".join(parts)

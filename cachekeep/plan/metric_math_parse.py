@@ -68,6 +68,7 @@ _TOKEN = re.compile(
     r"|(?P<text>'[^']*'|\"[^\"]*\")"
     r"|(?P<sign>&&|\|\||<=|>=|==|!=|[-+*/^<>()\[\],]))"
 )
+_INSIGHTS = re.compile(r"\s*SELECT\s", re.IGNORECASE)
 _BINDS: Final = {
     "||": 1,
     "OR": 1,
@@ -88,6 +89,8 @@ def parse(expression: str) -> Tree:
     """Raises MathError."""
     if len(expression) > MAX_LENGTH:
         raise MathError(f"An expression can have at most {MAX_LENGTH} characters")
+    if _INSIGHTS.match(expression):
+        raise MathError("Metrics Insights queries (SELECT ...) are not supported: use metrics, metric math or SEARCH")
     parser = _Parser(list(_tokens(expression)))
     tree = parser.expression(0, 0)
     if parser.kind != "end":

@@ -92,7 +92,7 @@ def right_size(
     load = Load(observed, goal, cores)
     unknown = tuple(_unknowns(observed, load))
     shapes = [] if load.memory_bytes is None else list(_shapes(load, specs, prices, region))
-    candidates = sorted((s for s in shapes if not s.why_not), key=_rank)
+    candidates = _once(sorted((s for s in shapes if not s.why_not), key=_rank))
     best = candidates[0].usd_month if candidates else None
     rejected = sorted(_cheaper(shapes, best), key=_rank)
     present = _present(load, present_specs, prices, region)
@@ -179,13 +179,23 @@ def _notes(specs: NodeSpecs, engine: Engine, shards: int, replicas: int, load: L
         yield "a previous generation"
 
 
+def _once(ranked: Sequence[Shape]) -> list[Shape]:
+    """One of those that differ by the engine alone: each tells what the others would cost."""
+    found: dict[tuple[str, int, int], Shape] = {}
+    for shape in ranked:
+        found.setdefault((shape.node_type, shape.shards, shape.replicas), shape)
+    return list(found.values())
+
+
 def _cheaper(shapes: Sequence[Shape], best: Decimal | None) -> list[Shape]:
     """Of those that fail and cost less than the best candidate, the largest of each type. Without one: of all."""
-    largest: dict[tuple[Engine, str, int], Shape] = {}
+    largest: dict[tuple[str, int], Shape] = {}
     for shape in shapes:
         if not shape.why_not or (best is not None and (shape.usd_month is None or shape.usd_month >= best)):
             continue
-        largest[shape.engine, shape.node_type, shape.replicas] = shape  # ascending in shards
+        before = largest.get((shape.node_type, shape.replicas))
+        if before is None or shape.shards >= before.shards:
+            largest[shape.node_type, shape.replicas] = shape
     return list(largest.values())
 
 

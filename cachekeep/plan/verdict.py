@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import isfinite
+from math import inf, isfinite
 from statistics import fmean, median
 from typing import Any
 
@@ -18,6 +18,8 @@ from cachekeep.domain.verdicts import Bound, Level, Threshold, Verdict, disorder
 from cachekeep.plan.slope import Growth, duration_text, seconds_until, steady_growth
 
 Finding = tuple[Level, str]
+# The first minute that is measured begins somewhere within it.
+_LEAST_POINTS = 2
 _WORDS = {">": "above", ">=": "at or above", "<": "below", "<=": "at or below"}
 _SIZES = (("TiB", 2.0**40), ("GiB", 2.0**30), ("MiB", 2.0**20), ("KiB", 2.0**10))
 
@@ -42,8 +44,8 @@ class Context:
 class Past:
     """What the last hours say of one metric; good until the next point comes, and a fraction of the points' size.
 
-    recent: the threshold's statistic of its last minutes. usual: the median of before. None where there are too few
-    points, and for growth where it is not steady.
+    recent: the threshold's statistic of its last minutes, a whole one at least. usual: the median of before. None where
+    there are too few points, and for growth where it is not steady.
     """
 
     recent: float | None = None
@@ -75,6 +77,8 @@ def judge(threshold: Threshold, current: float | None, past: Past, context: Cont
     value = _judged_value(threshold, current, past)
     if value is None:
         return _unknown(threshold, context.untold.get(threshold.metric, threshold.absent))
+    if threshold.statistic != "now" and past.recent is None:
+        return _unknown(threshold, "not measured for a whole minute yet", value)
     for need in threshold.needs:
         other = value if need.metric == threshold.metric else context.values.get(need.metric)
         if other is not None and not need.bound.holds(other):
@@ -124,7 +128,7 @@ def _with(threshold: Threshold, given: object) -> Threshold:
         raise ValueError(f"{threshold.metric}: give warning, risk or both, each a number")
     most = 100.0 if threshold.unit == "Percent" else float("inf")
     for name, value in given.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(_as_float(value)):
             raise ValueError(f"{threshold.metric}: {name} is not a number")
         if not 0 <= value <= most:
             raise ValueError(f"{threshold.metric}: {name} is not within 0 and {most:g}: {value:g}")
@@ -138,8 +142,16 @@ def _with(threshold: Threshold, given: object) -> Threshold:
     return replace(threshold, warning=warning, risk=risk)
 
 
+def _as_float(value: float) -> float:
+    """An integer of JSON may be larger than any float: infinite, then."""
+    try:
+        return float(value)
+    except OverflowError:
+        return inf
+
+
 def _recent(threshold: Threshold, column: Column, averages: Sequence[float], now: float) -> float | None:
-    if threshold.statistic == "now":
+    if threshold.statistic == "now" or len(column) < _LEAST_POINTS:
         return None
     values = averages if threshold.statistic == "average" else column.most
     # A point's minute has to begin within the time, so that a five minute average has at most five minutes in it.

@@ -79,6 +79,7 @@ def draw(series: SeriesStore, chart: Chart, start: float, end: float) -> Json:
             {"label": label, "values": _values(column, starts, peaks=chart.peaks)} for label, column in columns.items()
         ],
         "bands": list(chart.bands),
+        "judged_by": _JUDGED_AS.get(name, name),
         "note": more,
     }
 

@@ -16,7 +16,7 @@ from cachekeep.domain.metric_ports import Meter, Monitoring
 from cachekeep.domain.ports import Store
 from cachekeep.domain.verdicts import Level, Threshold, worst
 from cachekeep.plan.causes import Look, looks_for
-from cachekeep.plan.health import NodeReading, assemble
+from cachekeep.plan.health import EXIT_CODES, NodeReading, assemble
 from cachekeep.report.health_levels import Levels, Standing
 from cachekeep.report.health_look import CloserLook, Wish
 from cachekeep.report.health_members import Member, members_by_owner, members_of
@@ -69,7 +69,8 @@ class HealthReports:
     def report(self, region: str, name: str) -> dict[str, Any]:
         """As plan.health.assemble has it, of what is measured now, with `own_thresholds` (see Overrides.values).
 
-        name: of a group, a cluster, a watched target, or a member of one, which then has a report of its own. Evidence
+        name: of a group, a cluster, a watched target, or of a member of one (`demo-001`, `sessions/0002`), which then
+        has a report of its own. Evidence
         is that of a closer look of the last two minutes. Raises Fault ResourceNotFoundFault.
         """
         members, owner = self._find(region, name)
@@ -97,18 +98,17 @@ class HealthReports:
 
     def overview(self, region: str) -> dict[str, Any]:
         """`resources`, each with id, kind (group, cluster, target), level, sentence, exit_code; level and exit_code of
-        the worst."""
+        the worst, where unknown is worse than safe. Nothing to tell of is no trouble: 0."""
         standings = self._standings(region)
         resources = [
             {"id": entry.id, "kind": entry.kind, **_told(standings[entry.id])} for entry in self._roster.entries(region)
         ]
-        # 3, cannot tell, is less than a warning that is known.
-        codes = [(0, 3, 1, 2).index(resource["exit_code"]) for resource in resources]
+        level = _level_of_region([standing.level for standing in standings.values()])
         return {
             "region": region,
             "at": self._monitoring.now(),
-            "level": worst(standing.level for standing in standings.values()).value,
-            "exit_code": (0, 3, 1, 2)[max(codes, default=0)],
+            "level": level.value,
+            "exit_code": EXIT_CODES[level] if standings else 0,
             "resources": resources,
         }
 
@@ -131,7 +131,7 @@ class HealthReports:
         return members, members[0].owner if members else self._owner(region, name)
 
     def _owner(self, region: str, name: str) -> str:
-        cluster = self._store.get(CacheCluster, region, name)
+        cluster = self._store.get(CacheCluster, region, name.partition("/")[0])
         return name if cluster is None else cluster.replication_group_id or name
 
     def _reading(self, member: Member, now: float) -> NodeReading:
@@ -171,6 +171,12 @@ class HealthReports:
         return {
             name: self._levels.standing(found.get(name, []), self._overrides.thresholds(region, name)) for name in names
         }
+
+
+def _level_of_region(levels: Sequence[Level]) -> Level:
+    """Not safe where of one nothing can be said; a warning or risk that is known weighs more."""
+    level = worst(levels)
+    return Level.UNKNOWN if level is Level.SAFE and Level.UNKNOWN in levels else level
 
 
 def _told(standing: Standing) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cachekeep.domain.metrics import Subject
 from cachekeep.domain.verdicts import Level, Threshold, worst
-from cachekeep.plan.health import exit_code, sentence_of
+from cachekeep.plan.health import EXIT_CODES, level_of_all, sentence_of
 from cachekeep.plan.verdict import NO_PAST, judge
 from cachekeep.report.health_members import Member
 from cachekeep.report.health_past import Pasts
@@ -23,7 +23,10 @@ class Standing:
 
     level: Level
     sentence: str
-    exit_code: int
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_CODES[self.level]
 
 
 @dataclass(frozen=True)
@@ -55,13 +58,13 @@ class Levels:
     def standing(self, members: Sequence[Member], thresholds: Sequence[Threshold]) -> Standing:
         """thresholds: with their owner's numbers."""
         judged = [self._of(member, thresholds) for member in members]
-        level = worst(node.level for node in judged)
+        silent = [
+            (member.label, node.trouble) for member, node in zip(members, judged, strict=True) if node.trouble is not None
+        ]
+        level = level_of_all((node.level for node in judged), silent)
         titles = dict.fromkeys(title for node in judged if node.level is level for title in node.titles)
         in_order = [threshold.title for threshold in thresholds if threshold.title in titles]
-        silent = [member.label for member, node in zip(members, judged, strict=True) if node.trouble]
-        return Standing(
-            level, sentence_of(level, in_order, silent), exit_code(level, cannot_tell=bool(silent) or not members)
-        )
+        return Standing(level, sentence_of(level, in_order, silent))
 
     def forget_all(self) -> None:
         """Somebody's thresholds changed."""

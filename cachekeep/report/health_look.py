@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from cachekeep.domain.metric_ports import Examiner, Meter
 from cachekeep.domain.metrics import Place, Subject
 from cachekeep.domain.ports import WorldError
-from cachekeep.plan.causes import Evidence, Look, command_times
+from cachekeep.plan.causes import Evidence, Look, command_times, of_users
 
 WITHIN_S = 3.0
 KEPT_S = 120.0
@@ -23,8 +23,7 @@ AGAIN_S = 10.0
 _KEYS = 1000
 _KEYS_WITHIN_S = 1.5
 _COMMANDS_OVER_S = 1.0
-# How INFO stands in an engine's command times: where nothing else came, they tell of nobody but us.
-_OUR_QUESTION = "info"
+_KEPT_FIELDS = ("run_id", "uptime_in_seconds")
 
 
 @dataclass(frozen=True)
@@ -103,20 +102,26 @@ class CloserLook:
             await asyncio.sleep(_COMMANDS_OVER_S)
         (since, before), at, after = kept, self._now(), await self._stats(wish.place)
         if before.get("run_id") == after.get("run_id"):
-            commands = command_times(before, after)
-            if any(entry.name != _OUR_QUESTION for entry in commands):
+            commands = of_users(command_times(before, after), at - since)
+            if commands:
                 return Evidence(commands=commands, commands_over_s=at - since)
-        return Evidence(commands=command_times({}, after))
+        return Evidence(commands=of_users(command_times({}, after), _uptime_s(after), with_looks=True))
 
     async def _stats(self, place: Place) -> Mapping[str, str]:
         fields = await self._meter.read(place)
-        return {name: value for name, value in fields.items() if name.startswith("cmdstat_") or name == "run_id"}
+        return {name: value for name, value in fields.items() if name.startswith("cmdstat_") or name in _KEPT_FIELDS}
 
     async def _keys(self, wish: Wish) -> Evidence:
         return Evidence(keys=await self._examiner.sample_keys(wish.place, most=_KEYS, within_s=_KEYS_WITHIN_S))
 
     async def _clients(self, wish: Wish) -> Evidence:
         return Evidence(clients=await self._examiner.clients_by_address(wish.place))
+
+
+def _uptime_s(fields: Mapping[str, str]) -> float:
+    """As long as it was not told, all that may be ours is taken for ours."""
+    text = fields.get("uptime_in_seconds", "")
+    return float(text) if text.isdecimal() else float("inf")
 
 
 def merged(parts: Collection[Evidence]) -> Evidence:

@@ -74,9 +74,21 @@ def members_by_owner(gauges: Gauges, region: str, watched: Collection[str] = ())
     return found
 
 
+def troubles(gauges: Gauges, region: str, now: float) -> dict[str, list[str]]:
+    """Of the groups, clusters and targets that have nodes without numbers of now: which these are, and why."""
+    found = {}
+    for owner, members in members_by_owner(gauges, region).items():
+        silent = [(member.label, member.trouble(now)) for member in members]
+        if told := [f"{label}: {why}" for label, why in silent if why]:
+            found[owner] = told
+    return found
+
+
 def members_of(gauges: Gauges, region: str, name: str, watched: Collection[str] = ()) -> list[Member]:
-    """Those of the group or target of that name, else those of the cluster."""
+    """Those of the group or target of that name, else those of the cluster, or its node: `sessions/0002`."""
     found = members_by_owner(gauges, region, watched)
     if name in found:
         return found[name]
-    return [member for members in found.values() for member in members if member.subject.id == name]
+    cluster, _, node_id = name.partition("/")
+    everyone = (member for members in found.values() for member in members)
+    return [one for one in everyone if one.subject.id == cluster and node_id in ("", one.subject.node_id)]

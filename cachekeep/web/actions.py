@@ -53,6 +53,10 @@ class Action:
         """Whether it is offered for this resource."""
         return kind in self.kinds and (not self.clustered_only or bool(target.get("shards")))
 
+    def on(self, name: str) -> str:
+        """`Delete of orders`, `Create replication group orders`."""
+        return f"{self.title} {name}" if self.kinds == ("new",) else f"{self.title} of {name}"
+
 
 def answers_of(action: Action, form: Mapping[str, str]) -> dict[str, str]:
     """The action's answers out of a form, trimmed. Raises a fault that names what is missing or absurd."""
@@ -134,13 +138,17 @@ def _create(answers: Answers, _: Target) -> dict[str, str]:
 def _replicas(answers: Answers, target: Target) -> dict[str, str]:
     wanted, present = int(answers["replicas"]), replicas_of(target)
     if wanted == present:
-        raise invalid_value(f"{target['id']} has {present} replicas already in each shard; nothing would change.")
+        raise invalid_value(f"{target['id']} has {_several(present, 'replica')} in each shard; nothing would change.")
     return {
         "Action": "IncreaseReplicaCount" if wanted > present else "DecreaseReplicaCount",
         "ReplicationGroupId": str(target["id"]),
         "NewReplicaCount": str(wanted),
         "ApplyImmediately": "true",
     }
+
+
+def _several(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _staying(target: Target) -> list[str]:
@@ -154,7 +162,7 @@ def _shards(answers: Answers, target: Target) -> dict[str, str]:
     if not present:
         raise invalid_value(f"{target['id']} has no shards: cluster mode is disabled.")
     if wanted == len(present):
-        raise invalid_value(f"{target['id']} has {wanted} shards already; nothing would change.")
+        raise invalid_value(f"{target['id']} has {_several(wanted, 'shard')} already; nothing would change.")
     fields = {
         "Action": "ModifyReplicationGroupShardConfiguration",
         "ReplicationGroupId": str(target["id"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
 from cachekeep.domain.faults import Fault
@@ -20,9 +21,10 @@ from cachekeep.web.attempts import Attempts
 from cachekeep.web.ports import Operator, Views
 from cachekeep.web.sessions import Session, Sessions
 
-COOKIE = "cachekeep_session"
 ROOT = "/ui"
 MOST_FORM_BYTES = 64 << 10
+# How long a form may take to arrive: as any request of the API.
+FORM_DEADLINE_S = 60.0
 Form = dict[str, str]
 Handler = Callable[[Request], Awaitable[Response]]
 Page = Callable[[Request, Session], Awaitable[Response]]
@@ -54,13 +56,16 @@ class Frame:
     sessions: Sessions
     attempts: Attempts
     now: Callable[[], float]
+    form_deadline_s: float = FORM_DEADLINE_S
     templates: Environment = field(default_factory=_templates)
 
     def page(
         self, name: str, request: Request, session: Session | None, status: int = 200, **facts: object
     ) -> Response:
         """A whole page, or a fragment of one, out of a template."""
-        return HTMLResponse(self.render(name, request, session, **facts), status)
+        # A form that did not arrive in time: where the next request would begin is not known.
+        headers = {"connection": "close"} if status == 408 else None
+        return HTMLResponse(self.render(name, request, session, **facts), status, headers)
 
     def render(self, name: str, request: Request, session: Session | None, **facts: object) -> str:
         shared = {"session": session, "here": request.url.path, "regions": self.views.regions() if session else ()}
@@ -90,7 +95,7 @@ class Frame:
             if session is None:
                 return _to_sign_in(request)
             try:
-                form = await read_form(request)
+                form = await read_form(request, self.form_deadline_s)
                 given = request.headers.get("x-csrf-token") or form.get("csrf", "")
                 if not secrets.compare_digest(given.encode(), session.csrf.encode()):
                     raise Fault(
@@ -107,25 +112,42 @@ class Frame:
     def session(self, request: Request) -> Session | None:
         # Fragments that pages fetch by themselves must not keep an unattended session alive.
         by_hand = request.method == "POST" or "hx-request" not in request.headers
-        return self.sessions.find(request.cookies.get(COOKIE, ""), by_hand=by_hand)
+        return self.sessions.find(request.cookies.get(cookie_name(request), ""), by_hand=by_hand)
 
     def fault(self, request: Request, session: Session, fault: Fault) -> Response:
         return self.page("fault.html", request, session, fault.status, fault=fault)
 
 
-async def read_form(request: Request) -> Form:
-    """Fields of a urlencoded form; of a repeated one the last. Raises a fault for anything else, or for too much."""
+def cookie_name(request: Request) -> str:
+    """With the port: browsers keep cookies by host, and two services on one machine would sign each other out."""
+    return f"cachekeep_session_{request.url.port or (443 if request.url.scheme == 'https' else 80)}"
+
+
+async def read_form(request: Request, deadline_s: float) -> Form:
+    """Fields of a urlencoded form; of a repeated one the last. Raises a fault for anything else, for too much, and for
+    what does not arrive."""
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
         raise Fault("InvalidParameterValue", "Only forms are understood here.", 415)
+    try:
+        async with asyncio.timeout(deadline_s):
+            body = await _body(request)
+    except TimeoutError:
+        raise Fault("RequestTimeout", f"The form did not arrive within {deadline_s:g} s.", 408) from None
+    except ClientDisconnect:
+        raise Fault("InvalidParameterValue", "The form did not arrive whole.") from None
+    try:
+        return dict(parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=100, errors="strict"))
+    except ValueError:
+        raise Fault("InvalidParameterValue", "The form is malformed.") from None
+
+
+async def _body(request: Request) -> bytes:
     body = b""
     async for part in request.stream():
         body += part
         if len(body) > MOST_FORM_BYTES:
             raise Fault("InvalidParameterValue", f"A form can have at most {MOST_FORM_BYTES} bytes.", 413)
-    try:
-        return dict(parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=100, errors="strict"))
-    except ValueError:
-        raise Fault("InvalidParameterValue", "The form is malformed.") from None
+    return body
 
 
 def to(path: str) -> Response:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,18 +69,21 @@ class Overview:
         health = views.health(session.region, None)
         every = rows_of(views.status(), views.watched(session.region), health, session.region)
         shown = [row for row in every if row.matches(words.lower().split())]
-        # The digest stands in the table itself, so it is taken of the table without it.
         facts = {"rows": shown, "total": len(every), "q": words, "counts": counts_of(every)}
-        body = self._frame.render("rows.html", request, session, digest=_MARK, **facts)
-        return body.replace(_MARK, hashlib.sha256(body.encode()).hexdigest()[:32])
+        return with_digest(lambda mark: self._frame.render("rows.html", request, session, digest=mark, **facts))
 
 
-_MARK = "0" * 32
+def with_digest(render: Callable[[str], str]) -> str:
+    """What is rendered with its own digest in it."""
+    # Drawn anew each time: no text of a user can have it, and the digest is taken of the fragment without it.
+    mark = secrets.token_hex(16)
+    body = render(mark)
+    return body.replace(mark, hashlib.sha256(body.replace(mark, "").encode()).hexdigest()[:32])
 
 
-def digest_of(table: str) -> str:
-    """The digest that stands in a rendered table, in its first line."""
-    _, _, rest = table.partition('data-seen="')
+def digest_of(fragment: str) -> str:
+    """The digest that stands in a rendered fragment, in its first line."""
+    _, _, rest = fragment.partition('data-seen="')
     return rest.partition('"')[0]
 
 
@@ -89,16 +93,19 @@ def counts_of(rows: Sequence[Row]) -> dict[str, int]:
 
 def rows_of(status: Json, watched: Sequence[Json], health: Json, region: str) -> list[Row]:
     """In order of their names, groups first."""
-    levels = health.get("resources", {})
-    rows = [_row("group", group, levels) for group in status["groups"] if group["region"] == region]
-    rows += [_row("cluster", cluster, levels) for cluster in status["clusters"] if cluster["region"] == region]
+    levels, troubles = health.get("resources", {}), health.get("troubles", {})
+    owned = [("group", group) for group in status["groups"]] + [("cluster", one) for one in status["clusters"]]
+    rows = [_row(kind, one, levels, troubles) for kind, one in owned if one["region"] == region]
     rows += [_watched(target, levels) for target in watched]
     return rows
 
 
-def _row(kind: str, resource: Mapping[str, Any], levels: Mapping[str, str]) -> Row:
+def _row(
+    kind: str, resource: Mapping[str, Any], levels: Mapping[str, str], troubles: Mapping[str, Sequence[str]]
+) -> Row:
     nodes = [node for node in resource["nodes"] if not node.get("spare")]
     holders = [node for node in nodes if node.get("role") != "replica"] or nodes
+    silent = troubles.get(resource["id"], ())
     return Row(
         kind=kind,
         id=resource["id"],
@@ -110,6 +117,7 @@ def _row(kind: str, resource: Mapping[str, Any], levels: Mapping[str, str]) -> R
         used_bytes=_sum(node.get("used_memory") for node in holders),
         limit_bytes=_sum(node.get("maxmemory") for node in holders),
         endpoint=main_endpoint(resource) or "",
+        note="; ".join((*silent[:2], f"and {len(silent) - 2} more") if len(silent) > 2 else silent),
     )
 
 

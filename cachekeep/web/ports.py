@@ -49,15 +49,16 @@ class Views(Protocol):
         ...
 
     def health(self, region: str, resource: str | None) -> Json:
-        """None: {"resources": {id: level}}. Otherwise {"level", "sentence", "verdicts": [{"metric", "title", "tier",
-        "level", "value" (text), "node", "sentence", "means", "cause", "next", "evidence": [text]}]}.
+        """None: {"resources": {id: level}, "troubles": {id: [which node cannot be asked, and why]}}. Otherwise
+        {"level", "sentence", "nodes": [{"id", "trouble" (a sentence or None)}], "verdicts": [{"metric", "title",
+        "tier", "level", "value" (text), "node", "sentence", "means", "cause", "next", "evidence": [text]}]}.
         Levels: safe, warning, risk, unknown."""
         ...
 
     async def chart(self, region: str, resource: str, metric: str, start: float, end: float) -> Json:
         """{"metric", "title", "unit", "per_minute", "from", "to", "starts": [seconds], "series": [{"label", "values":
         [number or None]}], "bands": [{"level", "from", "to"}], "note"}: one series per node, gaps None, an open end of
-        a band None. note: what is not drawn, "" for nothing."""
+        a band None. note: what is not drawn, "" for nothing. "judged_by": the metric whose verdict it has."""
         ...
 
     async def right_size(self, region: str, resource: str, margin_pct: float, horizon_days: float) -> Json:
@@ -73,8 +74,12 @@ class Views(Protocol):
         ...
 
     def alarms(self, region: str) -> Sequence[Json]:
-        """name, state (OK, ALARM, INSUFFICIENT_DATA), reason, metric, of (what it is on), resource (whose page shows
-        it: for a member its group), updated_at."""
+        """name, state (OK, ALARM, INSUFFICIENT_DATA), reason, condition and actions (texts), of (what it is on),
+        resource (whose page shows it: for a member its group), updated_at."""
+        ...
+
+    def alarm_history(self, region: str) -> Sequence[Json]:
+        """Newest first: at (seconds since 1970), alarm, summary."""
         ...
 
     def backups(self, region: str) -> Sequence[Json]:
@@ -85,4 +90,9 @@ class Views(Protocol):
         """{"rows": [{"resource", "node_type", "count", "hourly", "monthly" (texts, None for not known), "source"}],
         "total" (text or None), "notes": [sentence], "here": what it takes of this machine (memory_share, cpu_share from
         0 to 1, machine_usd_month, usd; each None for not known)}; here may be absent."""
+        ...
+
+    async def prices(self, node_type: str, count: str, utilisation: str, hours: str, region: str) -> Json:
+        """Known prices and what they come to: see report.price_table. All are texts as typed, "" for the usual, and for
+        every node type or region."""
         ...

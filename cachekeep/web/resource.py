@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import shlex
 from collections.abc import Mapping
@@ -15,14 +14,21 @@ from cachekeep.domain.faults import invalid_value
 from cachekeep.web.actions import ACTIONS
 from cachekeep.web.frame import Frame, find_resource
 from cachekeep.web.metrics import NAMES, charted
-from cachekeep.web.overview import LEVELS, main_endpoint
+from cachekeep.web.overview import LEVELS, digest_of, main_endpoint, with_digest
 from cachekeep.web.sessions import Session
 from cachekeep.web.snippets import snippets
 
 # Longest stretch that one chart shows: the retention of coarse points.
 MOST_HOURS = 455 * 24.0
-HOURS = ((1, "1 hour"), (6, "6 hours"), (24, "1 day"), (168, "7 days"), (360, "15 days"))
-_MARK = "0" * 32
+HOURS = (
+    (1, "1 hour"),
+    (6, "6 hours"),
+    (24, "1 day"),
+    (7 * 24, "7 days"),
+    (15 * 24, "15 days"),
+    (63 * 24, "63 days"),
+    (455 * 24, "455 days"),
+)
 
 
 class ResourcePages:
@@ -59,7 +65,7 @@ class ResourcePages:
         kind, name = request.path_params["kind"], request.path_params["name"]
         resource = find_resource(self._frame.views, session.region, kind, name)
         live = self._live(request, session, kind, resource)
-        if f'data-seen="{request.query_params.get("seen", "")}"' in live:
+        if request.query_params.get("seen") == digest_of(live):
             return Response(status_code=204)
         return HTMLResponse(live)
 
@@ -79,17 +85,20 @@ class ResourcePages:
         health = self._frame.views.health(session.region, resource["id"])
         verdicts = sorted(health.get("verdicts", ()), key=lambda v: _rank(v.get("level")))
         level = health.get("level", "unknown")
+        silent = [node for node in health.get("nodes", ()) if node.get("trouble")]
         facts = {
             "kind": kind,
             "resource": resource,
             "worst": level if level in LEVELS else "unknown",
+            "sentence": health.get("sentence", ""),
+            "silent": silent,
+            "well": level == "safe" and not silent,
             "verdicts": verdicts,
             "pressing": [verdict for verdict in verdicts if verdict["level"] in ("risk", "warning")],
             "others": [verdict for verdict in verdicts if verdict["level"] not in ("risk", "warning")],
             "nodes": nodes_of(resource),
         }
-        body = self._frame.render("live.html", request, session, digest=_MARK, **facts)
-        return body.replace(_MARK, hashlib.sha256(body.encode()).hexdigest()[:32])
+        return with_digest(lambda mark: self._frame.render("live.html", request, session, digest=mark, **facts))
 
 
 def nodes_of(resource: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from cachekeep.web.sessions import Session
 
 USUAL_MARGIN_PCT = 25.0
 USUAL_HORIZON_DAYS = 90.0
+MOST_MARGIN_PCT, MOST_HORIZON_DAYS = 1000.0, 3650.0
 # How many shapes that hold the load, and how many that do not, are shown.
 MOST_SHAPES = 12
 
@@ -25,8 +26,8 @@ class RightSizePage:
         """?margin= (percent) &days= (of growth)"""
         kind, name = request.path_params["kind"], request.path_params["name"]
         find_resource(self._frame.views, session.region, kind, name)
-        margin = _number(request, "margin", USUAL_MARGIN_PCT)
-        days = _number(request, "days", USUAL_HORIZON_DAYS)
+        margin = _number(request, "margin", "the margin, in percent,", USUAL_MARGIN_PCT, MOST_MARGIN_PCT)
+        days = _number(request, "days", "the days of growth", USUAL_HORIZON_DAYS, MOST_HORIZON_DAYS)
         found = await self._frame.views.right_size(session.region, name, margin, days)
         return self._frame.page(
             "right_size.html",
@@ -41,12 +42,12 @@ class RightSizePage:
         )
 
 
-def _number(request: Request, name: str, usual: float) -> float:
+def _number(request: Request, name: str, what: str, usual: float, most: float) -> float:
     text = request.query_params.get(name, "").strip()
     try:
         value = float(text) if text else usual
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
-        raise invalid_value(f"{name} must be a number, not {text[:40]!r}.")
+    if not 0 <= value <= most:  # false for NaN too
+        raise invalid_value(f"{what} must be a number between 0 and {most:g}, not {text[:40]!r}.")
     return value

@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from cachekeep.web.attempts import Attempts
-from cachekeep.web.frame import ROOT, Frame, to
+from cachekeep.web.frame import FORM_DEADLINE_S, ROOT, Frame, to
 from cachekeep.web.guard import Guard
 from cachekeep.web.lists import ListPages
 from cachekeep.web.overview import Overview
@@ -29,7 +29,9 @@ _STATIC = Path(__file__).parent / "static"
 
 def loopback_hosts(port: int) -> frozenset[str]:
     """The values of the Host header under which a service on this machine is asked."""
-    return frozenset(f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]"))
+    names = ("127.0.0.1", "localhost", "[::1]")
+    # Browsers leave the port out where it is the usual one.
+    return frozenset(f"{name}:{port}" for name in names) | frozenset(names if port == 80 else ())
 
 
 def build(
@@ -39,9 +41,10 @@ def build(
     *,
     now: Callable[[], float] = time.time,
     monotonic: Callable[[], float] = time.monotonic,
+    form_deadline_s: float = FORM_DEADLINE_S,
 ) -> list[BaseRoute]:
     """Routes under `/ui`. hosts: see loopback_hosts. Everything is answered with the same strict headers."""
-    frame = Frame(operator, views, Sessions(monotonic), Attempts(monotonic), now)
+    frame = Frame(operator, views, Sessions(monotonic), Attempts(monotonic), now, form_deadline_s)
     app = Starlette(routes=[Mount("/static", StaticFiles(directory=_STATIC)), *_routes(frame)])
     guarded = Guard(app, hosts)
 

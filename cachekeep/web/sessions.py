@@ -15,12 +15,14 @@ ABSOLUTE_S = 24 * 3600.0
 MOST_SESSIONS = 256
 # Plans that one session has seen and may still carry out.
 MOST_PLANS = 16
+PLAN_S = 600.0
 _TOKEN_BYTES = 32
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A request as it was rehearsed. typed: the name that must be typed to confirm it, "" for none."""
+    """A request as it was rehearsed. resource: as in the path of its page, "" for what is yet to be made. typed: its
+    name must be typed to confirm. identity: see web.agreement."""
 
     action: str
     resource: str
@@ -28,28 +30,39 @@ class Plan:
     fields: Mapping[str, str]
     answers: Mapping[str, str]
     preview: Mapping[str, object]
-    typed: str = ""
+    name: str = ""
+    typed: bool = False
+    identity: tuple[object, ...] = ()
 
 
 @dataclass
 class Session:
-    """csrf: every POST must carry it. notice: a sentence that the next page shows, once."""
+    """csrf: every POST must carry it. notice: a sentence that the next page shows, once. used_at: when somebody last
+    asked by hand: while a form is answered, that is now."""
 
     access_key: str
     region: str
     began_at: float
     used_at: float
     csrf: str = field(default_factory=lambda: secrets.token_urlsafe(_TOKEN_BYTES), repr=False)
-    plans: OrderedDict[str, Plan] = field(default_factory=OrderedDict, repr=False)
+    plans: OrderedDict[str, tuple[float, Plan]] = field(default_factory=OrderedDict, repr=False)
     notice: str = ""
 
     def keep_plan(self, plan: Plan) -> str:
-        """A token with which exactly this plan can be carried out, once."""
+        """A token with which exactly this plan can be carried out, once, for PLAN_S."""
         token = secrets.token_urlsafe(_TOKEN_BYTES)
-        self.plans[token] = plan
+        self.plans[token] = (self.used_at, plan)
         while len(self.plans) > MOST_PLANS:
             self.plans.popitem(last=False)
         return token
+
+    def find_plan(self, token: str) -> Plan | None:
+        """None for one that was never made here, was carried out, or is too old."""
+        made_at, plan = self.plans.get(token, (0.0, None))
+        if plan is None or self.used_at - made_at > PLAN_S:
+            self.plans.pop(token, None)
+            return None
+        return plan
 
     def take_notice(self) -> str:
         notice, self.notice = self.notice, ""

@@ -8,7 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cachekeep.domain.faults import Fault, invalid_value
-from cachekeep.web.frame import COOKIE, ROOT, Form, Frame, read_form, to
+from cachekeep.web.attempts import sources_of
+from cachekeep.web.frame import ROOT, Form, Frame, cookie_name, read_form, to
 from cachekeep.web.sessions import ABSOLUTE_S, Session
 
 
@@ -26,27 +27,31 @@ class SignIn:
     async def check(self, request: Request) -> Response:
         """No CSRF token, there is no session yet: that the form is ours is told by its origin (web.guard)."""
         frame = self._frame
-        address = request.client.host if request.client else ""
-        wait_s = frame.attempts.wait_s(address)
-        if wait_s > 0:
-            answer = self._form(request, f"Too many attempts. Try again in {math.ceil(wait_s)} s.", 429)
-            answer.headers["retry-after"] = str(math.ceil(wait_s))
-            return answer
         try:
-            form = await read_form(request)
+            form = await read_form(request, frame.form_deadline_s)
         except Fault as fault:
             return self._form(request, fault.message, fault.status)
+        # Nothing is awaited from here on: forms that were begun together and end together are counted one by one.
         access_key = form.get("access_key", "").strip()
-        # Counted before it is checked: attempts that arrive together do not share one free try.
-        frame.attempts.failed(address)
+        sources = sources_of(request.client.host if request.client else "", access_key)
+        wait_s = math.ceil(frame.attempts.wait_s(*sources))
+        if wait_s > 0:
+            answer = self._form(request, f"Too many attempts. Try again in {wait_s} s.", 429, access_key)
+            answer.headers["retry-after"] = str(wait_s)
+            return answer
+        frame.attempts.failed(*sources)
         if not frame.operator.verify_key(access_key, form.get("secret", "").strip()):
             return self._form(request, "The access key ID or its secret is wrong.", 403, access_key)
-        frame.attempts.succeeded(address)
-        frame.sessions.end(request.cookies.get(COOKIE, ""))
-        token, _ = frame.sessions.begin(access_key, frame.views.regions()[0])
+        frame.attempts.succeeded(*sources)
+        return self._begin(request, access_key)
+
+    def _begin(self, request: Request, access_key: str) -> Response:
+        sessions = self._frame.sessions
+        sessions.end(request.cookies.get(cookie_name(request), ""))
+        token, _ = sessions.begin(access_key, self._frame.views.regions()[0])
         answer = to("/")
         answer.set_cookie(
-            COOKIE,
+            cookie_name(request),
             token,
             max_age=int(ABSOLUTE_S),
             path=ROOT,
@@ -57,9 +62,10 @@ class SignIn:
         return answer
 
     async def leave(self, request: Request, session: Session, form: Form) -> Response:
-        self._frame.sessions.end(request.cookies.get(COOKIE, ""))
+        name = cookie_name(request)
+        self._frame.sessions.end(request.cookies.get(name, ""))
         answer = to("/sign-in")
-        answer.delete_cookie(COOKIE, path=ROOT, httponly=True, samesite="strict")
+        answer.delete_cookie(name, path=ROOT, httponly=True, samesite="strict")
         return answer
 
     async def choose_region(self, request: Request, session: Session, form: Form) -> Response:

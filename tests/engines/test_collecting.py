@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from cachekeep.data.metrics import command_families, metrics
+from cachekeep.domain.metric_ports import MachineReading
 from cachekeep.domain.metrics import MINUTE_S, Place, Subject
 from cachekeep.domain.nodes import Address
 from cachekeep.engine.meter import EngineMeter
@@ -152,5 +153,93 @@ def test_a_clock_that_jumps_leaves_a_gap_and_no_giant_step(
                 )
             misses = series.read(subject, ["CacheMisses"], 0, 1 << 40, 60)["CacheMisses"]
             assert all(0 <= total <= 40 for total in misses.total), "of 40 that were"
+
+    asyncio.run(run())
+
+
+def test_a_service_that_ends_and_comes_back_keeps_its_minute(
+    start_server: Callable[..., Any], eventually: Eventually
+) -> None:
+    server = start_server("9.1")
+    nodes = [node_of(server, 1, own=False)]
+    subject = nodes[0].subject
+
+    async def run() -> None:
+        series, clock, counted = DumbSeries(), Clock(left_s=40), 0.0
+        for _ in range(2):
+            async with collecting(clock, lambda: nodes, series) as collector:
+                await eventually(lambda: (now := collector.current(subject)) and now.values)
+            collector.finish()
+            counted += collector.current(subject).values["Answering"]
+        kept = series.read(subject, ["Answering"], START, START + MINUTE_S, 60)["Answering"]
+        assert kept.count[0] == kept.total[0] >= counted == 2, "of both runs"
+
+    asyncio.run(run())
+
+
+class Tired(MachineMeter):
+    """The kernel tells nothing for a while, as when a process has no file left to open."""
+
+    left = 2
+
+    def machine(self) -> MachineReading:
+        if self.left:
+            self.left -= 1
+            raise OSError(24, "Too many open files")
+        return super().machine()
+
+
+def test_one_part_that_fails_ends_nothing_and_whoever_is_run_again_begins_anew(
+    start_server: Callable[..., Any], eventually: Eventually
+) -> None:
+    server = start_server("9.1")
+    nodes = [node_of(server, 1)]
+    subject = nodes[0].subject
+
+    async def run() -> None:
+        meter, host = EngineMeter(), Tired()
+        instruments = Instruments(meter, host, DumbSeries(), metrics(), command_families(), Clock(left_s=50))
+        collector = Collector(instruments, lambda: nodes)
+        for _ in range(2):
+            running = asyncio.create_task(collector.run())
+            begun = instruments.now()
+            await eventually(lambda at=begun: (now := collector.current(subject)) and now.at > at)
+            await eventually(lambda: "CPUUtilization" in collector.current(subject).values)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        assert not host.left
+        await meter.close()
+        host.close()
+
+    asyncio.run(run())
+
+
+async def _hostile(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """INFO as it should be, and then a histogram whose command is a number of a billion billion."""
+    info = b"# Server\r\nrun_id:abc\r\nuptime_in_seconds:9\r\nrole:master\r\nmaster_replid:" + b"x" * 500_000 + b"\r\n"
+    while line := await reader.readline():
+        if line.strip() == b"INFO":
+            writer.write(b"$%d\r\n%s\r\n" % (len(info), info))
+        elif line.strip() == b"LATENCY":
+            table = b"*2\r\n$14\r\nhistogram_usec\r\n*2\r\n:1\r\n:1\r\n"
+            writer.write(b"*2\r\n:1152921504606846976\r\n" + table)
+    writer.close()
+
+
+def test_a_hostile_endpoint_costs_nobody_else_anything(
+    start_server: Callable[..., Any], fresh_address: Callable[..., Address], eventually: Eventually
+) -> None:
+    good, place = start_server("9.1"), fresh_address()
+    evil = Measured(Subject("us-east-1", "evil", "0001"), Place(place))
+    nodes = [node_of(good, 1), evil]
+
+    async def run() -> None:
+        server = await asyncio.start_server(_hostile, place.host, place.port)
+        series, clock = DumbSeries(), Clock(left_s=1.6)
+        async with server, collecting(clock, lambda: nodes, series) as collector:
+            await eventually(lambda: len(series.subjects()) == 3, 12)
+            at = clock()
+            await eventually(lambda: collector.current(nodes[0].subject).at > at)
+            await eventually(lambda: collector.current(evil.subject).at > at)
 
     asyncio.run(run())

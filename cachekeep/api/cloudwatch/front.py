@@ -70,10 +70,10 @@ class CloudWatch:
             return False
         return entry is not None and entry.in_thread
 
-    @staticmethod
-    def speaks(request: HttpRequest) -> bool:
+    def speaks(self, request: HttpRequest) -> bool:
         """By its protocol it can only be for this API: ElastiCache is asked by forms alone."""
-        return request.path.startswith("/service/") or bool(header(request, "x-amz-target"))
+        target = header(request, "x-amz-target")
+        return request.path.startswith("/service/") or target.startswith(f"{self._service.target}.")
 
     def _carry_out(self, request: HttpRequest, caller: Caller, request_id: str) -> CloudWatchAnswer:
         if caller.region not in known_regions():
