@@ -17,8 +17,8 @@ Page = dict[str, Any]
 
 
 def status_of(store: Store, seen: Mapping[NodeKey, ObservedNode], url: str) -> Page:
-    """JSON values: `service`, `groups`, `clusters` (those of no group); memory in bytes, times in seconds since 1970, absent facts
-    None."""
+    """JSON values: `service`, `groups`, `clusters` (those of no group); memory in bytes, times in seconds since
+    1970, absent facts None."""
     clusters = store.all(CacheCluster)
     by_group: dict[tuple[str, str | None], dict[str, CacheCluster]] = {}
     for cluster in clusters:

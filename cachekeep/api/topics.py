@@ -22,6 +22,7 @@ from cachekeep.domain.ports import Store
 MOST_TOPICS = 1000
 MOST_SUBSCRIPTIONS = 50
 LONGEST_ENDPOINT = 2000
+_NO_MAIL = "no mail can be sent yet: set CACHEKEEP_SMTP_URL (smtp://user:password@host:port) and start the service anew"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,256}\Z")
 _ADDRESS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.][A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{0,63}@[A-Za-z0-9.-]{1,253}\Z")
 
@@ -31,13 +32,19 @@ def listed(store: Store, account: str, region: str) -> dict[str, Any]:
     return {"topics": [_topic(topic, account) for topic in store.all(Topic, region)]}
 
 
-async def answered(store: Store, trial: Trial, account: str, region: str, body: object, now: float) -> dict[str, Any]:
-    """POST. body: decoded JSON, an object with `action` (add, remove, test) and what it needs. Raises Fault."""
+async def answered(
+    store: Store, trial: Trial, account: str, region: str, body: object, now: float, *, mails: bool = True
+) -> dict[str, Any]:
+    """POST. body: decoded JSON, an object with `action` (add, remove, test) and what it needs. Raises Fault.
+
+    mails: a mail server is set; without one, `warning` says so to who adds an address.
+    """
     if not isinstance(body, dict):
         raise invalid_value("The body must be a JSON object.")
     match _text(body, "action"):
         case "add":
-            return add(store, account, region, body, now)
+            added = add(store, account, region, body, now)
+            return added if mails or body["channel"] != Channel.EMAIL else added | {"warning": _NO_MAIL}
         case "remove":
             return remove(store, region, body)
         case "test":

@@ -77,7 +77,8 @@ def _pages(settings: Settings, services: Services, metering: Metering, costing: 
         if call.method == "GET":
             return topics.listed(store, account, call.region)
         now = services.clock.now()
-        return await topics.answered(store, metering.notifier, account, call.region, call.body, now)
+        mails = settings.smtp is not None
+        return await topics.answered(store, metering.notifier, account, call.region, call.body, now, mails=mails)
 
     async def watch_page(call: PageCall) -> Mapping[str, object]:
         if call.method == "GET":

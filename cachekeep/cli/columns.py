@@ -13,10 +13,9 @@ from rich.console import Console
 _GAP = "  "
 
 
-def print_rows(
-    out: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[Sequence[str]] = ()
-) -> None:
-    """columns: titles; `>` before one puts its cells to the right, `~` lets them be folded. notes: of each row, below it.
+def print_rows(out: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> None:
+    """columns: titles; `>` before one puts its cells to the right, `~` lets them be folded. notes: of each row, "" for
+    none; shown below it.
 
     Where even the folded table is too wide, each row is a sentence of its own.
     """
@@ -32,8 +31,8 @@ def print_rows(
         else:
             for line in _lines(row, columns, widths):
                 _print(out, line)
-        for note in notes[place] if notes else ():
-            _print(out, fill(note, out.width, initial_indent=_GAP, subsequent_indent=_GAP, break_long_words=False))
+        if notes and notes[place]:
+            _print(out, fill(_GAP + notes[place], out.width, subsequent_indent=_GAP, break_long_words=False))
 
 
 def _print(out: Console, text: str) -> None:

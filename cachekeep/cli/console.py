@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
+from typing import TypeVar, cast
 
 from rich.console import Console
 
+T = TypeVar("T")
 # For pipes and files, which have no width: wide enough that no address is cut.
 _WIDTH_WITHOUT_TERMINAL = 180
 
@@ -15,6 +18,19 @@ def console(*, stderr: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or os.environ.get("COLUMNS") else _WIDTH_WITHOUT_TERMINAL
     return Console(file=stream, width=width, highlight=False)
+
+
+def cleaned(page: T) -> T:
+    """The texts in a page's values without characters that a terminal would obey: some are from servers that are not
+    ours."""
+    made: object = page
+    if isinstance(page, str):
+        made = "".join(char if char.isprintable() else "?" for char in page)
+    elif isinstance(page, Mapping):
+        made = {cleaned(key): cleaned(value) for key, value in page.items()}
+    elif isinstance(page, list):
+        made = [cleaned(value) for value in page]
+    return cast(T, made)
 
 
 def in_short(size: float | None) -> str:

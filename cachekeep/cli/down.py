@@ -21,7 +21,17 @@ from cachekeep.host.local import LocalHost
 
 # By one of these a state directory is known; by all of these patterns, what in it is ours to delete.
 _SIGNS = (STORE_FILE, LOCK_FILE, NODES_FOLDER)
-_OURS = ("store.sqlite*", "service.*", "credentials", "credentials.partial", NODES_FOLDER)
+_OURS = (
+    "store.sqlite*",
+    "metrics.sqlite*",
+    "service.*",
+    "credentials",
+    "credentials.partial",
+    "metrics-token*",
+    "prices.csv",
+    "prices.*.partial",
+    NODES_FOLDER,
+)
 
 
 def down(

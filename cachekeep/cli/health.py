@@ -1,7 +1,7 @@
 """`cachekeep health`: the seed's three tiers with a word for each verdict, of one group; or a line for each of all.
 
-Exit codes are those of monitoring plugins, so that one can run the command as it is: 0 safe (or nothing known to be
-worse), 1 warning, 2 risk, 3 cannot be asked. Misuse is 64, as sysexits.h has it: 2 would read as a risk.
+Exit codes are those of monitoring plugins, so that one can run the command as it is: 0 safe, 1 warning, 2 risk, 3
+cannot tell. Misuse is 64, as sysexits.h has it: 2 would read as a risk.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -21,14 +21,16 @@ from typer.core import TyperCommand
 from cachekeep.cli import options
 from cachekeep.cli.client import Client
 from cachekeep.cli.connect import connect
-from cachekeep.cli.console import console
+from cachekeep.cli.console import cleaned, console
 from cachekeep.cli.refusal import SERVICE_DOWN, Refused
 from cachekeep.credentials import CredentialsError
+from cachekeep.domain.verdicts import Level
 from cachekeep.settings import SettingsError
 
 MISUSE = 64
 CANNOT_TELL = SERVICE_DOWN
 _ROUND_S = 3.0
+_MOST_NODES = 8
 _STYLES = {"safe": "green", "warning": "yellow", "risk": "bold red", "unknown": "dim"}
 _TITLES = {"crucial": "Crucial metrics", "important": "Important metrics", "optional": "Optional metrics"}
 T = TypeVar("T")
@@ -50,7 +52,10 @@ class Plugin(TyperCommand):
 
 def health(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="A group, a cluster, a watched target, or a member of one.")
+        str | None,
+        typer.Argument(
+            metavar="[NAME]", help="A group, a cluster, a watched target, or a member (demo-001, mem/0002)."
+        ),
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again every few seconds until Ctrl-C.")] = False,
     own: Annotated[
@@ -70,7 +75,7 @@ def health(
 ) -> None:
     """Tell how well caches are: safe, warning or risk, why, and what to do. Without NAME: a line for each.
 
-    Exit code: 0 safe, 1 warning, 2 risk, 3 cannot be asked, 64 misuse. With --watch and --json, a line for each round.
+    Exit code: 0 safe, 1 warning, 2 risk, 3 cannot tell, 64 misuse. With --watch and --json, a line for each round.
     """
     wish = dict(map(own_numbers, own or []))
     if (wish or unset) and (not name or watch):
@@ -112,7 +117,7 @@ def _change(client: Client, name: str, wish: Mapping[str, Any], unset: list[str]
         return
     lines = _own(page["own_thresholds"]) or [f"{page['id']} has no thresholds of its own"]
     for line in lines:
-        console().print(escape(line), soft_wrap=True)
+        console().print(escape(cleaned(line)), soft_wrap=True)
 
 
 def _page(client: Client, name: str | None) -> dict[str, Any]:
@@ -139,7 +144,7 @@ def _watch(client: Client, name: str | None, *, as_json: bool) -> int:
                 page = _page(client, name)
             except Refused as refused:
                 code = refused.code
-                typer.echo(f"cachekeep: {refused}", err=True)
+                typer.echo(f"cachekeep: {cleaned(str(refused))}", err=True)
             else:
                 code = exit_code(page)
                 if as_json:
@@ -174,6 +179,7 @@ def exit_code(report: Mapping[str, Any]) -> int:
 
 def show(console: Console, report: Mapping[str, Any]) -> None:
     """The whole report: a line on the group, a table for each tier, and under it what is not safe, why, what next."""
+    report = cleaned(report)
     console.print(f"[bold]{escape(report['id'])}[/bold]  {_word(report['level'])}", soft_wrap=True)
     console.print(f"  {escape(report['sentence'])}", soft_wrap=True)
     for node in report["nodes"]:
@@ -192,6 +198,7 @@ def show(console: Console, report: Mapping[str, Any]) -> None:
 
 def show_all(console: Console, page: Mapping[str, Any]) -> None:
     """A line for each group, cluster and target."""
+    page = cleaned(page)
     if not page["resources"]:
         console.print(f"No caches in {page['region']} yet")
         return
@@ -240,6 +247,8 @@ def _explain(console: Console, metric: Mapping[str, Any]) -> None:
     console.print(
         f"  {_word(metric['level'])} {escape(metric['title'] + where)}: {escape(metric['means'])}", soft_wrap=True
     )
+    if on_each := _on_each(metric["nodes"]):
+        console.print(f"    nodes: {escape(on_each)}", soft_wrap=True)
     for name in ("cause", "next"):
         if metric[name]:
             console.print(f"    {name}: {escape(metric[name])}", soft_wrap=True)
@@ -247,5 +256,18 @@ def _explain(console: Console, metric: Mapping[str, Any]) -> None:
         console.print(f"    seen: {escape(line)}", soft_wrap=True)
 
 
+def _on_each(nodes: Sequence[Mapping[str, Any]]) -> str:
+    """`demo-001 risk 95 %, demo-002 safe 3 %`, the worst first; "" where all stand alike."""
+    if len({node["level"] for node in nodes}) < 2:
+        return ""
+    ordered = sorted(nodes, key=lambda node: -Level(node["level"]).rank)
+    told = [f"{node['node']} {node['level']} {node['value']}".removesuffix(" -") for node in ordered[:_MOST_NODES]]
+    return ", ".join(told) + (f" and {len(nodes) - _MOST_NODES} more" if len(nodes) > _MOST_NODES else "")
+
+
 def _word(level: str) -> str:
     return f"[{_STYLES.get(level, 'default')}]{level}[/]"
+
+
+app = typer.Typer()
+app.command(cls=Plugin)(health)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
+from contextlib import redirect_stdout, suppress
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,23 +14,17 @@ from rich.console import Console
 
 from cachekeep import __version__
 from cachekeep.cli import options
-from cachekeep.cli.backup.app import app as backup
-from cachekeep.cli.cost import app as cost
 from cachekeep.cli.doctor import doctor
 from cachekeep.cli.down import down
 from cachekeep.cli.env import env
 from cachekeep.cli.groups import app as groups
-from cachekeep.cli.health import Plugin, health
 from cachekeep.cli.journal import journal
+from cachekeep.cli.late import Late, LateGroup
 from cachekeep.cli.plan import CONTEXT as PLAN_CONTEXT
 from cachekeep.cli.plan import plan
-from cachekeep.cli.prometheus import app as prometheus
-from cachekeep.cli.refusal import MISUSE, Refused
-from cachekeep.cli.right_size import right_size
+from cachekeep.cli.refusal import MISUSE, OUTPUT_FAILED, Refused
 from cachekeep.cli.status import status
-from cachekeep.cli.topics import app as topics
 from cachekeep.cli.up import up
-from cachekeep.cli.watch import app as watch
 from cachekeep.credentials import CredentialsError
 from cachekeep.domain.ports import WorldError
 from cachekeep.settings import SettingsError
@@ -46,6 +44,7 @@ _EXAMPLES = """[bold]Examples[/bold]
 
 app = typer.Typer(
     name="cachekeep",
+    cls=LateGroup,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -107,19 +106,23 @@ def serve(
         raise Refused(str(error)) from error
 
 
-RUN, LOOK, CHANGE = "Run", "Look and use", "Change"
+_CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+
+RUN, LOOK, CHANGE, KEEP = "Run", "Look and use", "Change", "Keep"
+_CLI = "cachekeep.cli"
+LateGroup.late = {
+    "health": Late(f"{_CLI}.health", "app", LOOK, "Tell how well caches are; exit code by the worst verdict."),
+    "watch": Late(f"{_CLI}.watch", "app", LOOK, "Measure caches that run elsewhere, read-only."),
+    "cost": Late(f"{_CLI}.cost", "app", LOOK, "What nodes cost at AWS, and what runs here would."),
+    "right-size": Late(f"{_CLI}.right_size", "app", LOOK, "Name the smallest node types that hold a measured load."),
+    "prometheus": Late(f"{_CLI}.prometheus", "app", LOOK, "Print what Prometheus and Grafana need."),
+    "topics": Late(f"{_CLI}.topics", "app", CHANGE, "Say whom alarms and events are told."),
+    "backup": Late(f"{_CLI}.backup.app", "app", KEEP, "Back up, verify and restore any Redis-compatible endpoint."),
+}
 app.command(rich_help_panel=RUN, short_help="Start the service in the background; --demo makes a group to try.")(up)
 app.command(rich_help_panel=RUN, short_help="Stop service and engines; the data stays.")(down)
 app.command(rich_help_panel=RUN, short_help="Run the service in the foreground.")(serve)
-app.add_typer(
-    backup, name="backup", rich_help_panel="Keep", help="Back up, verify and restore any Redis-compatible endpoint."
-)
 app.command(rich_help_panel=LOOK, short_help="Show service, groups, nodes, roles, memory, endpoints.")(status)
-app.add_typer(watch, name="watch", rich_help_panel=LOOK, short_help="Measure caches that run elsewhere, read-only.")
-app.add_typer(topics, name="topics", rich_help_panel=CHANGE, short_help="Say whom alarms and events are told.")
-app.command(rich_help_panel=LOOK, cls=Plugin, short_help="Tell how well caches are; exit code by the worst verdict.")(
-    health
-)
 app.add_typer(groups, name="groups", rich_help_panel=CHANGE, short_help="List, change and fail over groups.")
 app.command(
     rich_help_panel=CHANGE,
@@ -127,19 +130,25 @@ app.command(
     short_help="Tell what a request would do, without doing it.",
 )(plan)
 app.command(rich_help_panel=LOOK, short_help="Tell what was decided about a group, when and why.")(journal)
-app.add_typer(cost, name="cost", rich_help_panel=LOOK, short_help="What nodes cost at AWS, and what runs here would.")
-app.command("right-size", rich_help_panel=LOOK, short_help="Name the smallest node types that hold a measured load.")(
-    right_size
-)
 app.command(rich_help_panel=LOOK, short_help="Print the export lines for AWS clients.")(env)
-app.add_typer(
-    prometheus, name="prometheus", rich_help_panel=LOOK, short_help="Print what Prometheus and Grafana need."
-)
 app.command(rich_help_panel=LOOK, short_help="Check engines, addresses, ports, disk and limits.")(doctor)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit. What went wrong is one sentence on stderr, never a traceback."""
+    if sys.stdout is None:  # the shell closed it
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+            main(arguments)
+    try:
+        _run(arguments)
+    except (SystemExit, OSError) as error:
+        trouble = _output_trouble(error)
+        if trouble is not None:
+            _end(f"cannot write the output: {trouble}", OUTPUT_FAILED)
+        raise
+
+
+def _run(arguments: list[str] | None) -> None:
     try:
         app(arguments)
     except Refused as refused:
@@ -150,6 +159,22 @@ def main(arguments: list[str] | None = None) -> None:
         _end(str(error), 1)
 
 
+def _output_trouble(ended: BaseException) -> str | None:
+    """Why what was printed cannot be written, a full disk for one; None when all of it is."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # Or the interpreter tries again at its end, complains, and changes the exit code.
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Who reads no further has seen what they wanted.
+        return None if isinstance(error, BrokenPipeError) else error.strerror
+    # Without a buffer nothing is left to flush. Of files of their own commands tell the name, in a sentence of theirs.
+    unnamed = isinstance(ended, OSError) and ended.filename is None and ended.errno in _CANNOT_WRITE
+    return ended.strerror if isinstance(ended, OSError) and unnamed else None
+
+
 def _end(text: str, code: int) -> None:
-    Console(stderr=True, highlight=False).print(f"cachekeep: {text}", style="red", markup=False, soft_wrap=True)
+    with suppress(OSError):
+        Console(stderr=True, highlight=False).print(f"cachekeep: {text}", style="red", markup=False, soft_wrap=True)
     sys.exit(code)

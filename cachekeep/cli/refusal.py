@@ -5,9 +5,8 @@ from __future__ import annotations
 # The exit codes that scripts may rely on; 1: what was asked for did not work out.
 MISUSE = 2
 SERVICE_DOWN = 3
-# As sysexits.h has it (EX_IOERR), and as shells tell of Ctrl-C.
+# As sysexits.h has it (EX_IOERR).
 OUTPUT_FAILED = 74
-INTERRUPTED = 130
 
 
 class Refused(Exception):

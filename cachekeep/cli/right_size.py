@@ -1,22 +1,23 @@
 """`cachekeep right-size`: the smallest node types and shapes that would hold what was measured, and what they cost.
 
-Exit codes: 0 when something holds the load, 1 when nothing does or its memory is unknown, 3 when the service is down,
-64 for a number that cannot be used.
+Exit codes: 0 when something holds the load, 1 when nothing does or its memory is unknown, 2 for a wrong call, 3 when
+the service is down or does not answer.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from cachekeep.cli import options
+from cachekeep.cli.columns import print_rows
 from cachekeep.cli.connect import connect
 from cachekeep.cli.console import console, in_bytes
 from cachekeep.cli.refusal import Refused
@@ -26,8 +27,6 @@ from cachekeep.report.right_size import check_days, goal_of
 
 # Nothing holds the load, or its memory is unknown.
 NO_ANSWER = 1
-# As sysexits.h has it.
-BAD_NUMBER = 64
 _MOST_SHOWN = 8
 
 
@@ -45,7 +44,7 @@ def right_size(
 ) -> None:
     """Name the node types, shards and replicas that would hold the measured load, and what each costs at AWS.
 
-    Exit code 1 when nothing holds it or its memory is unknown.
+    Exit code: 0 something holds it, 1 nothing does or its memory is unknown, 2 a wrong call, 3 the service is down.
     """
     numbers = [_number("--margin", margin), _number("--horizon-days", horizon_days)]
     days = _number("--window-days", window_days)
@@ -53,7 +52,7 @@ def right_size(
         goal_of(*numbers)
         check_days(days)
     except Fault as error:
-        raise Refused(str(error), BAD_NUMBER) from error
+        raise Refused(str(error)) from error
     client = connect(state_dir, region)
     query = {"name": name, "region": client.region, "margin": str(numbers[0]), "horizon": str(numbers[1])}
     query |= {"days": str(days), **({"prices_region": prices_region} if prices_region else {})}
@@ -75,7 +74,7 @@ def show_right_size(out: Console, page: dict[str, Any], most: int = _MOST_SHOWN)
     out.print(f"[bold]{escape(page['answer'])}[/bold]", soft_wrap=True)
     _show_load(out, page)
     if page["candidates"]:
-        out.print(_table(page["candidates"][:most]))
+        _show_shapes(out, page["candidates"][:most])
         more = len(page["candidates"]) - most
         if more > 0:
             out.print(f"and {more} more (--json)", style="dim")
@@ -115,27 +114,32 @@ def _amount(value: float | None, form: str) -> str | None:
     return None if value is None else form.format(value)
 
 
-def _table(shapes: list[dict[str, Any]]) -> Table:
-    """Prices of the engines side by side."""
+def _show_shapes(out: Console, shapes: Sequence[Mapping[str, Any]]) -> None:
+    """Prices of the engines side by side; below each shape what is to know of it, and last what is so of all."""
     engines = list(shapes[0]["usd_month_by_engine"])
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("Node type", "Engine"):
-        table.add_column(name, no_wrap=True)
-    for name in ("Shards", "Replicas", *(f"{Engine(engine).label} USD/month" for engine in engines), "Holds"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("Note", overflow="fold")
-    for shape in shapes:
-        prices = shape["usd_month_by_engine"]
-        table.add_row(
+    mixed = len({shape["engine"] for shape in shapes}) > 1
+    columns = ["Node type", *(["Engine"] if mixed else []), ">Shards", ">Replicas"]
+    columns += [*(f">{Engine(engine).label} USD/month" for engine in engines), ">Holds"]
+    of_all = [note for note in shapes[0]["notes"] if len(shapes) > 1 and all(note in s["notes"] for s in shapes)]
+    rows = [
+        [
             shape["node_type"],
-            shape["engine"],
+            *([Engine(shape["engine"]).label] if mixed else []),
             str(shape["shards"]),
             str(shape["replicas"]),
-            *("unknown" if prices[engine] is None else f"{prices[engine]:,.2f}" for engine in engines),
+            *(_usd(shape["usd_month_by_engine"][engine]) for engine in engines),
             in_bytes(shape["usable_bytes"]),
-            escape("; ".join(shape["notes"])),
-        )
-    return table
+        ]
+        for shape in shapes
+    ]
+    notes = ["; ".join(note for note in shape["notes"] if note not in of_all) for shape in shapes]
+    print_rows(out, columns, rows, notes)
+    for note in of_all:
+        out.print(f"all of these: {note}", style="dim", markup=False, soft_wrap=True)
+
+
+def _usd(amount: float | None) -> str:
+    return "unknown" if amount is None else f"{amount:,.2f}"
 
 
 def _number(option: str, text: str) -> float:
@@ -144,5 +148,9 @@ def _number(option: str, text: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise Refused(f"{option} must be a number, not {text[:40]!r}", BAD_NUMBER)
+        raise Refused(f"{option} must be a number, not {text[:40]!r}")
     return value
+
+
+app = typer.Typer()
+app.command()(right_size)

@@ -25,7 +25,7 @@ from cachekeep.host.local import LocalHost
 
 
 def status(state_dir: options.StateDir = None, as_json: options.Json = False) -> None:
-    """Show service, groups, nodes, roles, memory and endpoints. Exit code 3 when the service is down."""
+    """Show service, groups, nodes, roles, memory and endpoints. Exit code 3: the service is down or does not answer."""
     settings = options.settings_from(state_dir=state_dir)
     service = find_service(settings.state_dir)
     if service is None:

@@ -123,6 +123,8 @@ def added_lines(page: dict[str, Any]) -> list[str]:
     lines = [f"Subscribed {page['subscription']} to {arn}"]
     if "secret" in page:
         lines += [f"Signing secret, shown this once: {page['secret']}"]
+    if "warning" in page:
+        lines += [f"Warning: {page['warning']}"]
     return [*lines, f"Name it in an alarm (--alarm-actions {arn}) or a group (--notification-topic-arn {arn})"]
 
 

@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from cachekeep.cli import options
 from cachekeep.cli.connect import connect
-from cachekeep.cli.console import console, in_bytes
+from cachekeep.cli.console import cleaned, console, in_bytes
 from cachekeep.cli.refusal import MISUSE, Refused
 from cachekeep.codec.target_url import TargetUrlError, parse_target_url
 
@@ -142,7 +142,7 @@ def added_lines(page: dict[str, Any]) -> list[str]:
 
 def show(lines: list[str]) -> None:
     for line in lines:
-        console().print(escape(line), soft_wrap=True)
+        console().print(escape(cleaned(line)), soft_wrap=True)
 
 
 def _what(target: dict[str, Any]) -> str:

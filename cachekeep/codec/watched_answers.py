@@ -1,12 +1,14 @@
 """What a watched endpoint tells of its nodes: INFO replication, CLUSTER NODES, `config get cluster`. Pure.
 
-Called by engine.explorer. Whatever cannot be read is left out: these are answers of servers that are not ours.
+Called by engine.explorer and meter. Whatever cannot be read is left out: these are answers of servers that are not
+ours.
 Sources: valkey server.c `genValkeyInfoString`, cluster_legacy.c `clusterGenNodeDescription`; ElastiCache guide "Adding
 auto discovery to your client library".
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,6 +16,8 @@ from cachekeep.domain.nodes import Address
 
 # AWS has at most 500 nodes in a cluster; twice as many lines while nodes are replaced.
 _MOST = 1000
+_VERSION = re.compile(r"[0-9A-Za-z.+-]{1,32}")
+_HOST = re.compile(r"[0-9A-Za-z._:%-]{1,253}")
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,18 @@ class ClusterRow:
 def engine_of(info: Mapping[str, str]) -> tuple[str, str]:
     """Engine and version. Valkey tells a version of Redis, too."""
     if "valkey_version" in info:
-        return "valkey", info["valkey_version"]
-    return "redis", info.get("redis_version", "")
+        return "valkey", version_of(info["valkey_version"])
+    return "redis", version_of(info.get("redis_version", ""))
+
+
+def version_of(text: str) -> str:
+    """`unknown` for what cannot be one: it goes to terminals and labels."""
+    return text if not text or _VERSION.fullmatch(text) else "unknown"
+
+
+def printable(text: str, most: int) -> str:
+    """What a server says, cut to so many characters and without those that a terminal would obey."""
+    return "".join(char if char.isprintable() else "?" for char in text[:most])
 
 
 def replicas_of(info: Mapping[str, str]) -> list[Address]:
@@ -65,7 +79,7 @@ def cluster_rows(text: str) -> list[ClusterRow]:
         rows.append(
             ClusterRow(
                 address=_address(host, port) if "noaddr" not in flags else None,
-                host_name=more.partition(",")[0] if "=" not in more.partition(",")[0] else "",
+                host_name=_host_name(more.partition(",")[0]),
                 shard=fields[0] if primary else fields[3],
                 primary=primary,
                 myself="myself" in flags,
@@ -85,7 +99,9 @@ def config_members(data: bytes) -> list[tuple[str, Address | None, int]]:
     for word in lines[2].split()[:_MOST]:
         parts = word.split("|")
         if len(parts) == 3 and parts[2].isdecimal() and 0 < int(parts[2][:6]) < 65536:
-            found.append((parts[0], _address(parts[1], parts[2]), int(parts[2])))
+            host, address = _host_name(parts[0]), _address(parts[1], parts[2])
+            if host or address is not None:
+                found.append((host, address, int(parts[2])))
     return found
 
 
@@ -94,6 +110,11 @@ def _first_slot(words: list[str]) -> int:
     return min(firsts, default=16384)
 
 
+def _host_name(text: str) -> str:
+    """Empty for none: what stands there may be an option already, `shard-id=...`."""
+    return text if _HOST.fullmatch(text) else ""
+
+
 def _address(host: str, port: str) -> Address | None:
-    known = host and host != "?" and port.isdecimal() and len(port) < 6 and 0 < int(port) < 65536
+    known = _HOST.fullmatch(host) and port.isdecimal() and len(port) < 6 and 0 < int(port) < 65536
     return Address(host, int(port)) if known else None

@@ -170,7 +170,8 @@ class SeriesStore(Protocol):
     def read(self, subject: Subject, names: Collection[str], start: int, end: int, period: int) -> Mapping[str, Column]:
         """Points of start <= period's start < end, aggregated to periods of `period` seconds (a multiple of 60) that
         begin at multiples of it. A name without points has an empty Column. Where only coarser points are left (older
-        than the retention of fine ones) those are returned instead, at their own starts."""
+        than the retention of fine ones) those are returned instead, at their own starts. Raises WorldError when the
+        file cannot be read now: that there are no points, and that nobody can tell, are two things."""
         ...
 
     def subjects(self, region: str | None = None) -> Sequence[Subject]:

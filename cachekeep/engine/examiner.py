@@ -10,16 +10,19 @@ import asyncio
 import re
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from libvalkey import ProtocolError, Reader, ReplyError, pack_command
 
 from cachekeep.codec.info import databases_used, parse_info
+from cachekeep.codec.watched_answers import printable
 from cachekeep.domain.metric_ports import SampledKey
 from cachekeep.domain.metrics import Place
 from cachekeep.domain.ports import WorldError
+from cachekeep.engine.meter_line import refused_login
+from cachekeep.engine.own_sockets import own_sockets
 
 Command = tuple[str | bytes, ...]
 _CONNECT_WITHIN_S = 2.0
@@ -38,15 +41,22 @@ _INCOMPLETE = object()
 
 
 class EngineExaminer:
-    """Keeps nothing between calls. Memcached tells neither clients nor keys: its answers are empty."""
+    """Keeps nothing between calls. Memcached tells neither clients nor keys: its answers are empty.
+
+    ours: the addresses and ports from which this process is connected to a port.
+    """
+
+    def __init__(self, ours: Callable[[int], Collection[tuple[str, int]]] = own_sockets) -> None:
+        self._ours = ours
 
     async def clients_by_address(self, place: Place) -> Mapping[str, int]:
-        """Connections by IP address, the busiest first, at most 1000 addresses. Replicas and this look are left out."""
+        """Connections by IP address, the busiest first, at most 1000 addresses. Replicas and we are left out."""
         if not place.speaks_resp:
             return {}
         async with _deadline(place, _CLIENTS_WITHIN_S), _talk(place) as talk:
             (listed,) = await talk.must(("CLIENT", "LIST"))
-            return _count(bytes(listed), talk.own_port)
+            ours = await asyncio.to_thread(self._ours, place.address.port)
+            return _count(bytes(listed), talk.own_port, ours)
 
     async def sample_keys(self, place: Place, *, most: int, within_s: float) -> Sequence[SampledKey]:
         """Distinct keys of the databases that hold keys, biggest first. Fewer where time runs out or there are no more.
@@ -109,13 +119,13 @@ class _Talk:
         name, text = " ".join(words[: 2 if subject else 1]), str(error)
         user = self._place.username or "default"
         if words[0] == "AUTH":
-            return WorldError(f"{self._place.address} refused the login of user {user}: {text}; check its password")
+            return refused_login(self._place, text)
         if text.startswith("NOPERM"):
             grant = "~* (read access to keys)" if _about_keys(text) else "+" + name.lower().replace(" ", "|")
             return WorldError(f"{self._place.address} does not let user {user} run {name}; its ACL needs {grant}")
         if text.startswith("NOAUTH"):
             return WorldError(f"{self._place.address} wants a login; give a user name and a password")
-        return WorldError(f"{self._place.address} refused {name}: {text}")
+        return WorldError(f"{self._place.address} refused {name}: {printable(text, 120)}")
 
 
 async def _sample(talk: _Talk, most: int, found: dict[tuple[int, bytes], SampledKey]) -> None:
@@ -163,27 +173,28 @@ async def _sample_database(
 def _sampled(name: bytes, db: int, kind: bytes, size: int, usage: str, used: object) -> SampledKey:
     number = used if isinstance(used, int) else None
     text = name[: 4 * _NAME_LENGTH].decode("utf-8", "backslashreplace")
-    printable = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
     return SampledKey(
-        name=printable if len(printable) <= _NAME_LENGTH else printable[: _NAME_LENGTH - 1] + "…",
+        name=shown if len(shown) <= _NAME_LENGTH else shown[: _NAME_LENGTH - 1] + "…",
         db=db,
-        type=kind.decode("ascii", "replace"),
+        type=printable(kind.decode("ascii", "replace"), 40),
         memory_bytes=size,
         frequency=number if usage == "FREQ" else None,
         idle_s=number if usage == "IDLETIME" else None,
     )
 
 
-def _count(listed: bytes, own_port: int) -> dict[str, int]:
+def _count(listed: bytes, own_port: int, ours: Collection[tuple[str, int]]) -> dict[str, int]:
     """From lines `id=3 addr=127.0.0.1:4000 laddr=... flags=N ...`; S and M are replicas and primaries."""
     counts: Counter[str] = Counter()
     own = str(own_port).encode()
+    known = frozenset((host.encode(), str(port).encode()) for host, port in ours if port != own_port)
     for host, port, flags in _CLIENT.findall(listed):
         # The same port from another host is taken for ours at most once.
         if port == own:
             own = b""
-        elif not set(flags) & set(b"SM"):
-            counts[host.decode("ascii", "replace").strip("[]") or "unix socket"] += 1
+        elif (host.strip(b"[]"), port) not in known and not set(flags) & set(b"SM"):
+            counts[printable(host.decode("ascii", "replace").strip("[]"), 100) or "unix socket"] += 1
     return dict(counts.most_common(_MOST_ADDRESSES))
 
 

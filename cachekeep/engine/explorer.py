@@ -21,13 +21,15 @@ from cachekeep.codec.watched_answers import (
     config_members,
     engine_of,
     primary_of,
+    printable,
     replicas_of,
+    version_of,
 )
 from cachekeep.domain.metric_ports import Explored, FoundNode
 from cachekeep.domain.metrics import Place
 from cachekeep.domain.nodes import Address
 from cachekeep.domain.ports import WorldError
-from cachekeep.engine.meter_line import MeterLine, bulk, reply
+from cachekeep.engine.meter_line import MeterLine, bulk, refused_login, reply
 from cachekeep.engine.name_lookup import NameLookup
 
 Info = Mapping[str, str]
@@ -177,7 +179,7 @@ class EngineExplorer:
                 names = (place.username,) if place.username else ()
                 answer = await line.ask(pack_command(("AUTH", *names, place.password)), reply, self._answer_timeout_s)
                 if isinstance(answer, ReplyError):
-                    raise _refused_login(place, str(answer))
+                    raise refused_login(place, str(answer))
             yield line
         finally:
             line.close()
@@ -242,15 +244,6 @@ def _unanswered(silent: Sequence[Address]) -> str | None:
     return f"{len(silent)} more nodes do not answer from here and are not watched: {names}"
 
 
-def _refused_login(place: Place, text: str) -> WorldError:
-    """The engine's words cut to their code: nothing of what was sent may come back in a text."""
-    user = place.username or "default"
-    if "without any password" in text or "no password is set" in text:
-        return WorldError(f"{place.address} has no password for user {user}; give none")
-    code = text.partition(" ")[0][:20]
-    return WorldError(f"{place.address} refused the login of user {user} ({code}); give the right user and password")
-
-
 def _refused(place: Place, words: Sequence[str], text: str) -> WorldError:
     name = " ".join(words)
     if text.startswith("NOAUTH"):
@@ -259,13 +252,13 @@ def _refused(place: Place, words: Sequence[str], text: str) -> WorldError:
         grant = "+" + name.lower().replace(" ", "|")
         user = place.username or "default"
         return WorldError(f"{place.address} does not let user {user} run {name}; its ACL needs {grant}")
-    return WorldError(f"{place.address} refused {name}: {text[:120]}")
+    return WorldError(f"{place.address} refused {name}: {printable(text, 120)}")
 
 
 def _version(data: bytes) -> str | None:
     if not b"VERSION ".startswith(data[:8]) and not data.startswith(b"VERSION "):
         raise ValueError(f"version answered {data[:60]!r}")
-    return data[8:].decode("ascii", "replace").strip() if data.endswith(b"\r\n") else None
+    return version_of(data[8:].decode("ascii", "replace").strip()) if data.endswith(b"\r\n") else None
 
 
 def _configuration(data: bytes) -> bytes | None:

@@ -14,16 +14,16 @@ from libvalkey import ReplyError, pack_command
 
 from cachekeep.codec.info_view import InfoView
 from cachekeep.codec.latency_histogram import parse_latencies
+from cachekeep.codec.watched_answers import printable
 from cachekeep.domain.metrics import Buckets, Place
 from cachekeep.domain.ports import WorldError
-from cachekeep.engine.meter_line import MeterLine, bulk, reply, table
+from cachekeep.engine.meter_line import MeterLine, bulk, refused_login, reply, table
 
 T = TypeVar("T")
 _INFO = pack_command(("INFO", "all"))
 _HISTOGRAM = pack_command(("LATENCY", "HISTOGRAM"))
 _HINTS = {
     "NOAUTH": "give a user and a password",
-    "WRONGPASS": "check user and password",
     "NOPERM": "allow the user INFO and LATENCY",
     "LOADING": "it is loading its data; wait",
 }
@@ -79,9 +79,7 @@ class EngineMeter:
             answer = await line.ask(pack_command(("AUTH", *names, place.password)), reply, self._answer_timeout_s)
             if isinstance(answer, ReplyError):
                 line.close()
-                # The engine's words, cut to the code: nothing of what was sent may come back in a text.
-                code = str(answer).partition(" ")[0]
-                raise WorldError(f"{place.address} refused AUTH: {code}; {_HINTS['WRONGPASS']}")
+                raise refused_login(place, str(answer))
         return line
 
     async def _info(self, place: Place, line: MeterLine) -> Mapping[str, str]:
@@ -120,4 +118,4 @@ def _stat_lines(data: bytes) -> dict[str, str]:
 
 def _refused(place: Place, command: str, text: str) -> WorldError:
     hint = _HINTS.get(text.partition(" ")[0])
-    return WorldError(f"{place.address} refused {command}: {text[:120]}" + (f"; {hint}" if hint else ""))
+    return WorldError(f"{place.address} refused {command}: {printable(text, 120)}" + (f"; {hint}" if hint else ""))

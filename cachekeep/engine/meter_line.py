@@ -1,4 +1,4 @@
-"""One kept connection that asks one question at a time and gives the raw answer. Used by engine.meter only.
+"""One kept connection that asks one question at a time and gives the raw answer. Used by engine.meter and explorer.
 
 An answer that does not come costs the connection: its late bytes would be taken for the next answer.
 """
@@ -17,11 +17,14 @@ from typing import Any, cast
 from libvalkey import ProtocolError, Reader
 
 from cachekeep.codec.info_view import Layout
+from cachekeep.codec.watched_answers import printable
 from cachekeep.domain.metrics import Place
 from cachekeep.domain.ports import WorldError
 
 ANSWER_LIMIT_BYTES = 4 << 20
 _GONE_S = 1.0
+# How OpenSSL names what is no TLS at all.
+_NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "UNEXPECTED_EOF_WHILE_READING")
 # Looks at all bytes so far: the answer when it is whole, None when more has to come. Raises WorldError on nonsense.
 Whole = Callable[[bytes], Any]
 
@@ -44,24 +47,24 @@ class MeterLine(asyncio.Protocol):
     @classmethod
     async def connect(cls, place: Place, timeout_s: float) -> MeterLine:
         """Raises WorldError with address and reason."""
-        address = place.address
-        context = _context_of(place) if place.tls else None
-        name = (place.server_name or address.host) if place.tls else None
+        context, line = _context_of(place) if place.tls else None, cls(place)
         try:
             async with asyncio.timeout(timeout_s):
                 loop = asyncio.get_running_loop()
-                made = await loop.create_connection(
-                    lambda: cls(place), address.host, address.port, ssl=context, server_hostname=name
-                )
-        except TimeoutError as error:
-            raise WorldError(f"cannot connect to {address} within {timeout_s:g} s; is it reachable?") from error
-        except ssl.SSLError as error:
-            raise WorldError(f"cannot connect to {address} by TLS: {error}; check its certificate") from error
+                plain, _ = await loop.create_connection(lambda: line, place.address.host, place.address.port)
+                if context is not None:
+                    # A step of its own, so that one can say whether it was TLS that failed.
+                    name = place.server_name or place.address.host
+                    secured = await loop.start_tls(plain, line, context, server_hostname=name)
+                    line._transport = cast(asyncio.WriteTransport, secured)
+        except asyncio.CancelledError:
+            line.close()
+            raise
         except (OSError, UnicodeError) as error:  # UnicodeError: a name that cannot be looked up
-            # Numbers of the resolver are below zero and have texts of their own.
-            number = getattr(error, "errno", None) or 0
-            raise WorldError(f"cannot connect to {address}: {os.strerror(number) if number > 0 else error}") from error
-        return made[1]
+            answered = line._transport is not None
+            line.close()
+            raise WorldError(_unconnected(place, error, timeout_s, answered=answered)) from error
+        return line
 
     async def ask(self, request: bytes, whole: Whole, timeout_s: float) -> Any:  # noqa: ANN401  # what whole makes
         """Raises WorldError. The line is lost after a deadline or a cancellation."""
@@ -127,6 +130,15 @@ class MeterLine(asyncio.Protocol):
             self._waiting.set_exception(WorldError(f"{self._place.address} {why}"))
 
 
+def refused_login(place: Place, text: str) -> WorldError:
+    """The engine's words cut to their code: nothing of what was sent may come back in a text."""
+    user = place.username or "default"
+    if "without any password" in text or "no password is set" in text:
+        return WorldError(f"{place.address} has no password for user {user}; give none")
+    code = printable(text.partition(" ")[0], 20)
+    return WorldError(f"{place.address} refused the login of user {user} ({code}); check user and password")
+
+
 def bulk(data: bytes) -> bytes | None:
     """A RESP2 bulk string (also `=` verbatim) when whole; an error reply as it is, with its `-`."""
     end = data.find(b"\r\n")
@@ -154,6 +166,21 @@ def table(data: bytes) -> bytes | None:
     if len(data) >= 4 and data[:4] not in (b"STAT", b"END\r"):
         raise ValueError(f"stats answered {data[:60]!r}")
     return data if data.endswith(b"END\r\n") else None
+
+
+def _unconnected(place: Place, error: Exception, timeout_s: float, *, answered: bool) -> str:
+    """answered: there was a connection, and TLS on it did not come about."""
+    at = place.address
+    if isinstance(error, ssl.SSLError) and error.reason not in _NOT_TLS:
+        return f"cannot connect to {at} by TLS: {error}; check its certificate"
+    if answered:
+        scheme = "redis" if place.speaks_resp else "memcached"
+        return f"{at} answers, but not with TLS; if it is plain, its URL begins with {scheme}://"
+    if isinstance(error, TimeoutError):
+        return f"cannot connect to {at} within {timeout_s:g} s; see whether it can be reached from here"
+    # Numbers of the resolver are below zero and have texts of their own.
+    number = getattr(error, "errno", None) or 0
+    return f"cannot connect to {at}: {os.strerror(number) if number > 0 else error}"
 
 
 def _context_of(place: Place) -> ssl.SSLContext:

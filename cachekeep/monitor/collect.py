@@ -272,7 +272,11 @@ class Collector:
         return {**nodes, **groups}
 
     def _with_earlier(self, subject: Subject, minute: int, points: Mapping[str, Point]) -> Mapping[str, Point]:
-        columns = self._in.series.read(subject, list(self._in.metrics), minute, minute + MINUTE_S, MINUTE_S)
+        try:
+            columns = self._in.series.read(subject, list(self._in.metrics), minute, minute + MINUTE_S, MINUTE_S)
+        except WorldError as error:
+            log.warning("what was seen before in this minute is left out", node=str(subject), reason=str(error))
+            return points
         earlier = {
             name: Point(
                 column.count[0], column.total[0], column.least[0], column.most[0], column.buckets.get(minute, ())

@@ -5,7 +5,6 @@ Fields of INFO: valkey server.c `genValkeyInfoString`; of `stats`: memcached doc
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from cachekeep.codec.info_view import InfoView
 from cachekeep.domain.metrics import Metric, MetricKind
 
 Fields = Mapping[str, str]
+_TOO_MUCH = 2.0**63
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class Vocabulary:
 
 
 def number(fields: Fields, name: str) -> float | None:
-    """None for what this engine does not have, or does not say as a number."""
+    """None for what this engine does not have, or does not say as a number that it can have: what stands in a metric
+    is never below zero, and engines count in 64 bits."""
     text = fields.get(name)
     if text is None:
         return None
@@ -44,7 +45,7 @@ def number(fields: Fields, name: str) -> float | None:
         value = float(text)
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    return value if 0 <= value < _TOO_MUCH else None
 
 
 def gauges_of_engine(fields: Fields, vocabulary: Vocabulary) -> dict[str, float]:
@@ -89,7 +90,7 @@ def gauges_of_memcached(fields: Fields, vocabulary: Vocabulary) -> dict[str, flo
     if limit:
         found["MaxMemory"] = limit
         if used is not None:
-            found["UnusedMemory"] = limit - used
+            found["UnusedMemory"] = max(0.0, limit - used)
     most = number(fields, "max_connections") or number(fields, "settings.maxconns")
     if most:
         found["MaxConnections"] = most

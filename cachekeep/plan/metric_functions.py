@@ -83,7 +83,7 @@ def combine(sign: str, left: Value, right: Value) -> Value:
     if isinstance(right, Series):
         return _computed(right, right.starts, compute, (left,) * len(right.values), right.values, right.period)
     try:
-        return _finite(compute(left, right))
+        return finite(compute(left, right))
     except (ZeroDivisionError, OverflowError):
         raise MathError(f"{left:g} {sign} {right:g} cannot be computed") from None
 
@@ -103,8 +103,14 @@ def _computed(
     try:
         values = list(map(compute, a, b))
     except (ZeroDivisionError, OverflowError):
-        values = [_or_nan(compute, x, y) for x, y in zip(a, b, strict=True)]
+        safe = _ratio if compute is operator.truediv else partial(_or_nan, compute)
+        values = list(map(safe, a, b))
     return _kept(Series(like.label, period, starts, values))
+
+
+def _ratio(left: float, right: float) -> float:
+    """An exception for each point would take ten times as long."""
+    return left / right if right else math.nan
 
 
 def _or_nan(compute: _Numbers, left: float, right: float) -> float:
@@ -122,7 +128,8 @@ def _kept(series: Series) -> Series:
     return Series(series.label, series.period, [p[0] for p in pairs], [p[1] for p in pairs])
 
 
-def _finite(value: float) -> float:
+def finite(value: float) -> float:
+    """The number itself. Raises MathError for what is none."""
     if not math.isfinite(value):
         raise MathError("The result is not a number")
     return value
@@ -163,15 +170,16 @@ def each(name: str, series: Series) -> Series:
 
 def number_of(name: str, number: float) -> float:
     """One of EACH, of a number."""
-    return _finite(EACH[name](number))
+    return finite(EACH[name](number))
 
 
 def number_of_all(name: str, values: Sequence[float]) -> float:
     """One of FOLDS, of numbers."""
-    return _finite(_folded(name, values))
+    return finite(summary(name, values))
 
 
-def _folded(name: str, values: Sequence[float]) -> float:
+def summary(name: str, values: Sequence[float]) -> float:
+    """One of FOLDS, of the points of a series; not a number where there is none."""
     try:
         return FOLDS[name](values)
     except (OverflowError, ValueError):  # a sum beyond what a number can be
@@ -179,16 +187,16 @@ def _folded(name: str, values: Sequence[float]) -> float:
 
 
 def fold(name: str, value: Series | tuple[Series, ...]) -> Value:
-    compute = partial(_folded, name)
+    compute = partial(summary, name)
     if isinstance(value, Series):
         if not value.values:
             raise MathError(f"{name} of a time series without datapoints has no value")
-        return _finite(compute(value.values))
+        return finite(compute(value.values))
     if not value:
         return Series(name, 60, (), ())
     period = max(item.period for item in value)
-    starts = value[0].starts
-    if all(item.starts == starts for item in value):
+    if same_times(value):
+        starts = value[0].starts
         columns = zip(*(item.values for item in value), strict=True)
         return _kept(Series(name, period, starts, [compute(at) for at in columns]))
     found: dict[int, list[float]] = {}
@@ -197,6 +205,11 @@ def fold(name: str, value: Series | tuple[Series, ...]) -> Value:
             found.setdefault(start, []).append(number)
     times = sorted(found)
     return _kept(Series(name, period, times, [compute(found[start]) for start in times]))
+
+
+def same_times(series: Sequence[Series]) -> bool:
+    """Whether all have their points at the same times; so for none at all."""
+    return all(one.starts == series[0].starts for one in series)
 
 
 def differences(name: str, series: Series) -> Series:
@@ -297,9 +310,11 @@ def constant(number: float, window: Window, period: int) -> Series:
 
 
 def ordered(series: tuple[Series, ...], by: str, descending: bool, most: int | None) -> tuple[Series, ...]:
-    """SORT. Series without points come last, whichever the direction."""
-    compute = FOLDS.get(by)
-    if compute is None:
+    """SORT. Series without points, or with a sum beyond what a number can be, come last, whichever the direction."""
+    if by not in FOLDS:
         raise MathError("SORT takes AVG, MIN, MAX, SUM or STDDEV")
-    full = sorted((s for s in series if s.values), key=lambda s: compute(s.values), reverse=descending)
-    return (*full, *(s for s in series if not s.values))[:most]
+    keys = [summary(by, one.values) if one.values else math.nan for one in series]
+    full = [(key, one) for key, one in zip(keys, series, strict=True) if math.isfinite(key)]
+    full.sort(key=lambda pair: pair[0], reverse=descending)
+    rest = [one for key, one in zip(keys, series, strict=True) if not math.isfinite(key)]
+    return (*(one for _, one in full), *rest)[:most]

@@ -1,7 +1,7 @@
 """Metric math: the queries of one GetMetricData, or of an alarm, computed over the series that a caller fetches. Pure.
 
-Called by api.cloudwatch (GetMetricData, PutMetricAlarm) and by whoever evaluates alarms. What is computed is bounded:
-by the text of expressions, by the number of series, and by the points that all operations together may touch.
+Called by api.cloudwatch: for GetMetricData, and for the values of alarms. What is computed is bounded: by the text of
+expressions, by the number of series and of searches, and by the work of all operations together.
 Source: CloudWatch guide "Using math expressions with CloudWatch metrics".
 """
 
@@ -15,26 +15,18 @@ from typing import Final
 from cachekeep.domain.alarms import MetricQuery
 from cachekeep.plan import metric_functions as functions
 from cachekeep.plan.metric_functions import Series, Value, Window
-from cachekeep.plan.metric_math_parse import (
-    Function,
-    MathError,
-    Name,
-    Number,
-    Operator,
-    Several,
-    Text,
-    Tree,
-    names,
-    parse,
-)
+from cachekeep.plan.metric_math_check import check_queries
+from cachekeep.plan.metric_math_parse import Function, MathError, Name, Number, Operator, Several, Text, Tree
+from cachekeep.plan.metric_math_work import MAX_WORK, Work
 
 __all__ = ["Book", "MathError", "Search", "Series", "Window", "check_queries", "parse_search"]
 
 MAX_SERIES: Final = 500
-MAX_POINTS: Final = 5_000_000
-MAX_STEPS: Final = 10_000
-_ID = re.compile(r"[a-z][A-Za-z0-9_]*")
-_SEARCH = re.compile(r"\s*\{\s*(?P<schema>[^{}]*)\}(?P<terms>[^{}]*)\Z")
+# Each goes through all series that there are. AWS allows as many for a graph.
+MAX_SEARCHES: Final = 100
+# By all searches of a request: each is read.
+MAX_FOUND: Final = 2000
+_SEARCH = re.compile(r"\s*\{(?P<schema>[^{}]*)\}(?P<terms>[^{}]*)\Z")
 _TERM = re.compile(r"\s*(?:(?P<key>[A-Za-z]+)\s*=\s*)?(?:\"(?P<exact>[^\"]*)\"|(?P<word>[^\s\"=()]+))(?:\s+AND\b)?")
 
 
@@ -57,59 +49,33 @@ Fetch = Callable[[MetricQuery], Series]
 Find = Callable[[Search], Sequence[Series]]
 
 
-def check_queries(queries: Sequence[MetricQuery]) -> None:
-    """Raises MathError for an id that is not allowed or comes twice, an expression that cannot be read, names what is
-    not there, or leads back to itself."""
-    ids = [query.id for query in queries]
-    for query in queries:
-        if not _ID.fullmatch(query.id):
-            raise MathError(
-                f"The value {query.id[:60]!r} for parameter Id is not matching the expected pattern: it must begin with"
-                " a lowercase letter, and have letters, digits and underscores only"
-            )
-    twice = {name for name in ids if ids.count(name) > 1} if len(set(ids)) < len(ids) else set()
-    if twice:
-        raise MathError(f"The values for parameter Id must be unique: {min(twice)[:60]!r} is not")
-    needs = {query.id: _needs(query, ids) for query in queries if query.expression}
-    done: set[str] = set(ids) - set(needs)
-    while needs:
-        ready = [name for name, wanted in needs.items() if wanted <= done]
-        if not ready:
-            raise MathError(f"The expression of {min(needs)[:60]!r} leads back to itself")
-        done.update(ready)
-        for name in ready:
-            del needs[name]
-
-
-def _needs(query: MetricQuery, ids: Sequence[str]) -> set[str]:
-    try:
-        found = names(parse(query.expression))
-    except MathError as error:
-        raise MathError(f"Error in expression {query.id!r} [{error}]") from None
-    unknown = sorted(name for name in found if _ID.fullmatch(name) and name not in ids)
-    if unknown:
-        raise MathError(f"Error in expression {query.id!r} [Undefined variable: {unknown[0][:60]}]")
-    return {name for name in found if name in ids}
-
-
 class Book:
     """The queries of one request, each fetched or computed once, and only when it is asked for.
 
-    Raises MathError where an expression cannot be computed. Queries that `check_queries` has let pass.
+    most: units of work, see plan.metric_math_work.
+
+    Raises MathError for queries that `check_queries` refuses, and where an expression cannot be computed.
     """
 
-    def __init__(self, queries: Sequence[MetricQuery], window: Window, fetch: Fetch, find: Find) -> None:
+    def __init__(
+        self, queries: Sequence[MetricQuery], window: Window, fetch: Fetch, find: Find, most: int = MAX_WORK
+    ) -> None:
+        self._expressions = check_queries(queries)
         self._queries = {query.id: query for query in queries}
+        self._metric_ids = [query.id for query in queries if not query.expression]
         self._window = window
         self._fetch = fetch
         self._find = find
         self._known: dict[str, Value] = {}
-        self._points = 0
+        self._found: dict[Search, tuple[Series, ...]] = {}
+        self._work = Work(most)
 
     def series(self, name: str) -> tuple[Series, ...]:
         """The one or more series of a query."""
-        for needed in self._before(name):
-            self._value_of(needed)
+        wanted = self._wanted(name)
+        for needed in self._expressions if wanted else ():
+            if needed in wanted:
+                self._value_of(needed)
         value = self._value_of(name)
         if isinstance(value, Series):
             return (value,)
@@ -117,27 +83,26 @@ class Book:
             return value
         raise MathError(f"Error in expression {name!r} [The expression must return a time series, not a number]")
 
-    def _before(self, name: str) -> list[str]:
-        """What the query needs, what those need, and so on: the first needed first. Not by recursion: a chain of 500
-        expressions is allowed."""
-        order, waiting = [], [name]
+    def _wanted(self, name: str) -> set[str]:
+        """The query, what it needs, what those need, and so on, apart from what is known. Not by recursion: a chain of
+        500 expressions is allowed."""
+        wanted: set[str] = set()
+        waiting = [name] if name in self._expressions else []
         while waiting:
-            query = self._queries[waiting.pop()]
-            if query.expression and query.id not in self._known:
-                order.append(query.id)
-                waiting += sorted(needed for needed in names(parse(query.expression)) if needed in self._queries)
-                if len(order) > MAX_STEPS:
-                    raise MathError("The expressions refer to each other too many times")
-        return list(dict.fromkeys(reversed(order)))
+            one = waiting.pop()
+            if one not in wanted and one not in self._known:
+                wanted.add(one)
+                waiting += self._expressions[one].needs
+        return wanted
 
     def _value_of(self, name: str) -> Value:
         known = self._known.get(name)
         if known is None:
-            query = self._queries[name]
             try:
-                known = self._evaluate(parse(query.expression)) if query.expression else self._fetch(query)
-            except MathError as error:
-                text = str(error)
+                expression = self._expressions.get(name)
+                known = self._evaluate(expression.tree) if expression else self._fetch(self._queries[name])
+            except (MathError, ArithmeticError) as error:
+                text = str(error) if isinstance(error, MathError) else "The result is too large"
                 if not text.startswith("Error in expression"):
                     text = f"Error in expression {name!r} [{text}]"
                 raise MathError(text) from None
@@ -146,10 +111,13 @@ class Book:
 
     def _metrics(self, part: str = "") -> tuple[Series, ...]:
         """METRICS(): the metrics of the request, not its expressions; METRICS("x"): those with x in their id."""
-        picked = [q.id for q in self._queries.values() if not q.expression and part in q.id]
-        return tuple(series for name in picked for series in self.series(name))
+        picked = [self._value_of(name) for name in self._metric_ids if part in name]
+        found = self._bounded([series for series in picked if isinstance(series, Series)])
+        self._work.listed(found, len(self._metric_ids))
+        return found
 
     def _evaluate(self, tree: Tree) -> Value:
+        self._work.step()
         match tree:
             case Number(value):
                 return value
@@ -159,7 +127,7 @@ class Book:
                 return self._value_of(value)
             case Operator(sign, left, right):
                 a, b = self._evaluate(left), self._evaluate(right)
-                self._spend(a, b)
+                self._work.combined(sign, a, b)
                 return functions.combine(sign, a, b)
             case Several(items):
                 return self._array(items)
@@ -175,6 +143,7 @@ class Book:
             if isinstance(value, float):
                 raise MathError("An array can hold time series only")
             found += value if isinstance(value, tuple) else (value,)
+            self._work.listed(value)
         return self._bounded(found)
 
     def _bounded(self, found: Sequence[Series]) -> tuple[Series, ...]:
@@ -182,19 +151,12 @@ class Book:
             raise MathError(f"More than {MAX_SERIES} time series")
         return tuple(found)
 
-    def _spend(self, *values: Value) -> None:
-        for value in values:
-            for series in value if isinstance(value, tuple) else (value,):
-                self._points += len(series.starts) if isinstance(series, Series) else 1
-        if self._points > MAX_POINTS:
-            raise MathError("The expressions take too many datapoints; ask for less time, or for longer periods")
-
     def _call(self, name: str, arguments: tuple[Tree, ...]) -> Value:
         match name, arguments:
             case "METRICS", ():
-                return self._bounded(self._metrics())
+                return self._metrics()
             case "METRICS", (Text(part),):
-                return self._bounded(self._metrics(part))
+                return self._metrics(part)
             case "SEARCH", _:
                 return self._search(arguments)
             case "FILL", (of, Name(word)) if word.upper() in ("REPEAT", "LINEAR"):
@@ -202,9 +164,9 @@ class Book:
             case "SORT", (of, Name(by), Name(direction), *rest):
                 return self._sort(of, by, direction, rest)
         values = [self._evaluate(argument) for argument in arguments]
-        self._spend(*values)
         if name in functions.FOLDS and len(values) > 1:
             return self._fold_numbers(name, values)
+        self._work.applied(name, *values)
         return self._apply(name, values)
 
     def _apply(self, name: str, values: Sequence[Value]) -> Value:
@@ -216,13 +178,13 @@ class Book:
             case "FILL", [of, (float() | Series()) as filler]:
                 return self._fill(of, filler)
             case "TIME_SERIES", [float() as number]:
-                self._spend_grid(self._period())
+                self._work.filled(number, len(self._window.grid(self._period())))
                 return functions.constant(number, self._window, self._period())
             case (("FIRST" | "LAST"), [tuple() as array]) if array:
                 chosen: Series = array[0 if name == "FIRST" else -1]
                 return chosen
             case (("FIRST" | "LAST"), [Series(values=points)]) if points:
-                return points[0 if name == "FIRST" else -1]
+                return functions.finite(points[0 if name == "FIRST" else -1])
             case "PERIOD", [Series(period=period)]:
                 return float(period)
             case "REMOVE_EMPTY", [tuple() as array]:
@@ -257,6 +219,7 @@ class Book:
         if not series:
             return functions.number_of_all(name, [value for value in values if isinstance(value, float)])
         starts = series[0].starts
+        self._work.folded(name, series, len(values) - len(series))
         constants = [Series("", 1, starts, [value] * len(starts)) for value in values if isinstance(value, float)]
         return functions.fold(name, (*series, *constants))
 
@@ -269,16 +232,14 @@ class Book:
 
     def _fill(self, of: Value, filler: float | str | Series) -> Value:
         for series in of if isinstance(of, tuple) else (of,):
-            self._spend_grid(series.period if isinstance(series, Series) else 60)
+            if isinstance(series, Series):
+                other = len(filler.starts) if isinstance(filler, Series) else 0
+                self._work.filled(series, len(self._window.grid(series.period)) + other)
         return _over(of, lambda series: functions.fill(series, filler, self._window))
-
-    def _spend_grid(self, period: int) -> None:
-        self._points += len(self._window.grid(period))
-        self._spend()
 
     def _sort(self, of: Tree, by: str, direction: str, rest: Sequence[Tree]) -> Value:
         value = self._evaluate(of)
-        self._spend(value)
+        self._work.applied("SORT", value)
         most = int(rest[0].value) if rest and isinstance(rest[0], Number) else None
         if not isinstance(value, tuple) or direction.upper() not in ("ASC", "DESC"):
             raise MathError("SORT takes an array, a function and ASC or DESC")
@@ -292,9 +253,20 @@ class Book:
         match arguments:
             case (Text(text), Text(statistic), *rest):
                 period = rest[0].value if rest and isinstance(rest[0], Number) else self._period()
-                found = self._find(parse_search(text, statistic, int(period)))
-                return self._bounded(found)
+                search = parse_search(text, statistic, int(period))
+                if search not in self._found:
+                    self._found[search] = self._searched(search)
+                self._work.listed(self._found[search], len(text))
+                return self._found[search]
         raise MathError("SEARCH takes a search text, a statistic and a period")
+
+    def _searched(self, search: Search) -> tuple[Series, ...]:
+        if len(self._found) >= MAX_SEARCHES:
+            raise MathError(f"A request can have at most {MAX_SEARCHES} searches")
+        found = self._bounded(self._find(search))
+        if len(found) + sum(map(len, self._found.values())) > MAX_FOUND:
+            raise MathError(f"The searches of a request can find at most {MAX_FOUND} time series together")
+        return found
 
 
 def _over(of: Value, apply: Callable[[Series], Series]) -> Value:

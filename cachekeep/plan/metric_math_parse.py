@@ -5,6 +5,7 @@ Called by plan.metric_math. Source: CloudWatch guide "Using math expressions wit
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -100,27 +101,16 @@ def parse(expression: str) -> Tree:
 
 def names(tree: Tree) -> frozenset[str]:
     """The ids and words that occur in it."""
-    match tree:
-        case Name(value):
-            return frozenset({value})
-        case Operator(_, left, right):
-            return names(left) | names(right)
-        case Function(_, items) | Several(items):
-            return frozenset().union(*map(names, items))
-        case _:
-            return frozenset()
-
-
-def functions(tree: Tree) -> frozenset[str]:
-    match tree:
-        case Operator(_, left, right):
-            return functions(left) | functions(right)
-        case Function(name, items):
-            return frozenset({name}).union(*map(functions, items))
-        case Several(items):
-            return frozenset().union(*map(functions, items))
-        case _:
-            return frozenset()
+    found, waiting = set(), [tree]
+    while waiting:
+        match waiting.pop():
+            case Name(value):
+                found.add(value)
+            case Operator(_, left, right):
+                waiting += (left, right)
+            case Function(_, items) | Several(items):
+                waiting += items
+    return frozenset(found)
 
 
 def _tokens(expression: str) -> Iterator[tuple[str, str]]:
@@ -174,7 +164,10 @@ class _Parser:
     def _operand(self, depth: int) -> Tree:
         kind, text = self.kind, self._take()
         if kind == "number":
-            return Number(float(text))
+            number = float(text)
+            if not math.isfinite(number):  # 1e999
+                raise MathError(f"The number {text[:40]} is too large")
+            return Number(number)
         if kind == "text":
             return Text(text[1:-1])
         if kind == "name":

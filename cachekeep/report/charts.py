@@ -12,6 +12,7 @@ from typing import Any
 
 from cachekeep.domain.metric_ports import Gauges, SeriesStore
 from cachekeep.domain.metrics import Column, Current, Metric, MetricKind, Subject
+from cachekeep.domain.ports import WorldError
 from cachekeep.domain.verdicts import Threshold
 
 # More lines than this nobody can tell apart; a note says how many there are.
@@ -55,15 +56,19 @@ def ask(gauges: Gauges, metric: Metric, region: str, name: str, thresholds: Mapp
 def draw(series: SeriesStore, chart: Chart, start: float, end: float) -> Json:
     """JSON values, as the dashboard's `chart` wants them: a line has None where a period of it has no point.
 
-    start, end: seconds since 1970. Counters are per minute, whatever the period.
+    start, end: seconds since 1970. Counters are per minute, whatever the period. The note says so when points
+    cannot be read.
     """
     period = period_of(end - start)
     since, until = int(start // period) * period, int(end)
     name = chart.metric.name
-    columns = {
-        label: series.read(subject, (name,), since, until, period).get(name, Column())
-        for subject, label in chart.subjects
-    }
+    trouble = ""
+    columns = {label: Column() for _, label in chart.subjects}
+    try:
+        for subject, label in chart.subjects:
+            columns[label] = series.read(subject, (name,), since, until, period).get(name, Column())
+    except WorldError as error:
+        trouble = f"{error}"
     starts = _times(columns.values(), period)
     more = f"{len(chart.subjects)} of {chart.total} nodes are drawn" if chart.total > len(chart.subjects) else ""
     return {
@@ -80,7 +85,7 @@ def draw(series: SeriesStore, chart: Chart, start: float, end: float) -> Json:
         ],
         "bands": list(chart.bands),
         "judged_by": _JUDGED_AS.get(name, name),
-        "note": more,
+        "note": trouble or more,
     }
 
 

@@ -6,8 +6,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
 from cachekeep.domain.metric_ports import Monitoring, ProcessReading
 from cachekeep.domain.metrics import Subject
+from cachekeep.domain.ports import WorldError
+
+log = structlog.get_logger()
 
 CPU = "EngineCPUUtilization"
 WINDOW_S = 6 * 3600
@@ -78,7 +83,12 @@ class MachineShare:
         return process.cpu_s / up_s if up_s >= 1 else None
 
     def _average(self, subject: Subject, now: float) -> float | None:
-        column = self._monitoring.series.read(subject, (CPU,), int(now) - WINDOW_S, int(now) + 1, _PERIOD_S)[CPU]
+        begin = int(now) - WINDOW_S
+        try:
+            column = self._monitoring.series.read(subject, (CPU,), begin, int(now) + 1, _PERIOD_S)[CPU]
+        except WorldError as error:
+            log.warning("cost goes by the CPU of now", node=str(subject), reason=str(error))
+            return None
         count = sum(column.count)
         return sum(column.total) / count / 100 if count else None
 

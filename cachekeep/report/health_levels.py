@@ -59,7 +59,9 @@ class Levels:
         """thresholds: with their owner's numbers."""
         judged = [self._of(member, thresholds) for member in members]
         silent = [
-            (member.label, node.trouble) for member, node in zip(members, judged, strict=True) if node.trouble is not None
+            (member.label, node.trouble)
+            for member, node in zip(members, judged, strict=True)
+            if node.trouble is not None
         ]
         level = level_of_all((node.level for node in judged), silent)
         titles = dict.fromkeys(title for node in judged if node.level is level for title in node.titles)

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+import structlog
+
 from cachekeep.domain.metric_ports import SeriesStore
 from cachekeep.domain.metrics import MINUTE_S, Subject
+from cachekeep.domain.ports import WorldError
 from cachekeep.domain.verdicts import Threshold
 from cachekeep.plan.verdict import Past, past_of
+
+log = structlog.get_logger()
 
 # Three times what growth is told from, so that what is usual is not only what has just been.
 HISTORY_S = 3 * 3600
@@ -38,10 +43,15 @@ class Pasts:
         return _NOTHING if known is None else known[1]
 
     def read(self, subjects: Collection[Subject]) -> None:
-        """Bring these up to date. For a thread: it reads files and thinks."""
+        """Bring these up to date. For a thread: it reads files and thinks. Where the series cannot be read nothing is
+        known, rather than what may be hours old; a minute later they are read again."""
         minute = self._minute()
         for subject in subjects:
-            self._known[subject] = (minute, self._of_series(subject))
+            try:
+                self._known[subject] = (minute, self._of_series(subject))
+            except WorldError as error:
+                log.warning("health goes by the last values alone", node=str(subject), reason=str(error))
+                self._known[subject] = (minute, _NOTHING)
 
     def outdated(self, subjects: Collection[Subject]) -> list[Subject]:
         """Those of which there may be newer points."""

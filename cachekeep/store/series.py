@@ -9,19 +9,21 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import structlog
 
 from cachekeep.domain.metrics import MINUTE_S, Column, Point, Subject
 from cachekeep.domain.ports import WorldError
-from cachekeep.store.series_file import Damaged, is_damage, move_aside, open_reader, open_series, salvage
+from cachekeep.store.series_file import Damaged, exchange, identity, is_damage, open_series, put_back
 from cachekeep.store.series_fold import DAY_S, HOUR_S, Retention, bound, expire, fold, roll, to_roll, transaction
 from cachekeep.store.series_minute import pack_minute
 from cachekeep.store.series_names import Names
 from cachekeep.store.series_read import Asked, Blocks, Reading
+from cachekeep.store.series_readers import Readers
+from cachekeep.store.series_salvage import salvage, salvaged_names
 
 __all__ = ["Retention", "SeriesFile"]
 
@@ -35,7 +37,8 @@ FOLD_MINUTES = 45
 FOLD_AFTER_S = 7200
 # Each write tends so large a part of the subjects: each has its turn before its minutes are much more.
 _PART = 45
-_READERS = 4
+# What a full disk kept from being saved is tried again every so many writes, for about a day.
+SALVAGE_EVERY, _SALVAGE_TRIES = 10, 144
 _LOSSES, _LOSSES_TOLD = 100, 3
 # How far retention moves on at once: a clock that jumps ahead for a while must not cost the history.
 ADVANCE_S = 6 * HOUR_S
@@ -49,13 +52,17 @@ class SeriesFile:
     def __init__(self, path: Path, retention: Retention | None = None, clock: Callable[[], float] = time.time) -> None:
         self._path, self._retention, self._clock = path, retention or Retention(), clock
         self._lock = threading.RLock()
-        self._readers: list[sqlite3.Connection] = []
+        self._readers = Readers(path)
         self._blocks = Blocks()
         # Minutes by start, packed by subject. Replaced, never changed in place: readers look without the lock.
         self._pending: dict[int, dict[int, bytes]] = {}
         self._waiting: str | None = None
         self._dropped = 0
-        self._loss: str | None = None
+        # What became of the file, by what happened to it.
+        self._told: dict[str, str] = {}
+        # Damaged files that are yet to be saved from, and how often that was tried.
+        self._unsaved: dict[Path, int] = {}
+        self._writes = 0
         self._losses: dict[tuple[int, int], str] = {}
         self._refused: str | None = None
         self._suspect = False
@@ -69,40 +76,67 @@ class SeriesFile:
 
     def _open(self) -> None:
         try:
-            self._db = open_series(self._path)
-            self._names = Names(self._db)
-            self._count_rows()
+            self._connect(open_series(self._path))
+            try:
+                self._names = Names(self._db)
+                self._count_rows()
+            except BaseException:
+                # Before the file is moved aside: closing it tends its log.
+                self._db.close()
+                raise
         except (Damaged, sqlite3.DatabaseError) as error:
             if not isinstance(error, Damaged) and not is_damage(error):
                 raise
-            self._start_anew()
-            self._names = Names(self._db, damaged=True)
+            with closing(salvaged_names(self._path)) as saved:
+                self._names = Names(saved, damaged=True)
+            self._save_from(self._start_anew())
+
+    def _connect(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        # None when the file is in its place and could not be opened.
+        self._opened: tuple[tuple[int, int] | None, ...] | None = identity(self._path)
 
     def _count_rows(self) -> None:
         rows = self._db.execute("SELECT subject, count(*), max(start) FROM minute GROUP BY subject")
         self._unfolded = {subject: (count, last) for subject, count, last in rows}
 
-    def _start_anew(self) -> None:
-        aside = move_aside(self._path)
-        self._db = open_series(self._path)
-        kept = salvage(aside, self._db)
-        self._count_rows()
-        self._loss = (
-            f"the metrics file was damaged: it is now {aside.name}; {kept['block']} blocks and {kept['minute']} "
-            "minutes of it could be read and were kept"
-        )
-        log.error("the metrics file was damaged", sentence=self._loss)
+    def _start_anew(self) -> Path:
+        aside, db = exchange(self._path)
+        self._connect(db)
+        # Numbers in memory go on: blocks, and minutes that wait, have them.
+        self._names.all_unsaved()
+        self._unsaved[aside] = 0
+        return aside
+
+    def _save_from(self, aside: Path) -> None:
+        try:
+            kept = salvage(aside, self._db, self._lost)
+            self._count_rows()
+        except (sqlite3.Error, OSError) as error:
+            self._unsaved[aside] += 1
+            again = "this is tried again every few minutes"
+            if self._unsaved[aside] >= _SALVAGE_TRIES:
+                self._unsaved.pop(aside)
+                again = "this is not tried again"
+            saved = f"what can be read of it could not be saved, is there room on the disk? {error}; {again}"
+        else:
+            self._unsaved.pop(aside)
+            saved = f"{kept['block']} blocks and {kept['minute']} minutes of it could be read and were kept"
+        self._tell(aside.name, f"the metrics file was damaged: it is now {aside.name}; {saved}")
+
+    def _tell(self, what: str, sentence: str) -> None:
+        self._told[what] = sentence
+        log.error("the metrics file was exchanged", sentence=sentence)
 
     @property
     def trouble(self) -> str | None:
         losses = list(self._losses.values())
         told = losses[:_LOSSES_TOLD] + ([f"and {len(losses) - _LOSSES_TOLD} more"] if losses[_LOSSES_TOLD:] else [])
-        return "; ".join(t for t in (self._waiting, self._loss, self._refused, *told) if t) or None
+        return "; ".join(t for t in (self._waiting, *self._told.values(), self._refused, *told) if t) or None
 
     def close(self) -> None:
         with self._lock:
-            while self._readers:
-                self._readers.pop().close()
+            self._readers.close()
             self._db.close()
 
     # Writing.
@@ -113,9 +147,15 @@ class SeriesFile:
             self._refused = self._refusal(start, now)
             if self._refused is None:
                 self._keep(start - start % MINUTE_S, rows)
-            self._attempt(self._flush)
+            self._attempt(self._store)
+            if self._pending and self._waiting is None:
+                # Into the file that took the place of a damaged one.
+                self._attempt(self._store)
             if self._waiting is None:
                 self._attempt(lambda: self._tend(now))
+            self._writes += 1
+            if self._unsaved and self._writes % SALVAGE_EVERY == 0:
+                self._save_from(next(iter(self._unsaved)))
 
     def _refusal(self, start: int, now: float) -> str | None:
         if start > now + DAY_S:
@@ -133,7 +173,7 @@ class SeriesFile:
                 raise Damaged("a read found damage")
             work()
             self._waiting, self._dropped = None, 0
-        except (sqlite3.Error, OSError, Damaged) as error:
+        except (sqlite3.Error, OSError, Damaged, WorldError) as error:
             if isinstance(error, Damaged) or is_damage(error):
                 self._replace_file()
                 return
@@ -144,15 +184,36 @@ class SeriesFile:
             )
 
     def _replace_file(self) -> None:
-        self.close()
+        self._suspect = True
         try:
-            self._start_anew()
-            # Numbers in memory go on: minutes that wait have them.
-            self._names.all_unsaved()
-            self._suspect = False
+            with self._readers.shut_out():
+                self._db.close()
+                aside = self._start_anew()
+            self._suspect, self._waiting = False, None
+            self._save_from(aside)
         except (sqlite3.Error, OSError, Damaged) as error:
-            self._suspect = True
             self._waiting = f"the metrics file is damaged and cannot be replaced: {error}"
+
+    def _store(self) -> None:
+        if self._opened is None or identity(self._path) != self._opened:
+            with self._readers.shut_out():
+                self._restore()
+        self._flush()
+
+    def _restore(self) -> None:
+        """Somebody deleted or replaced the file: what is written into the one that is still open would be lost."""
+        if self._opened is not None:
+            try:
+                foreign = put_back(self._db, self._path, self._opened)
+            except (sqlite3.Error, OSError) as error:
+                raise OSError(f"it was deleted or replaced, and cannot be written anew: {error}") from error
+            # Done, whether it can be opened now or not.
+            self._opened = None
+            self._db.close()
+            moved = f"; what was put in its place is now {foreign.name}" if foreign else ""
+            sentence = "the metrics file was deleted or replaced while it was in use: all of it was written anew"
+            self._tell("restored", sentence + moved)
+        self._connect(open_series(self._path))
 
     def _keep(self, start: int, rows: Mapping[Subject, Mapping[str, Point]]) -> None:
         hour = start - start % HOUR_S
@@ -253,33 +314,13 @@ class SeriesFile:
             return found
         waiting = {at: rows[number] for at, rows in self._pending.items() if number in rows}
         try:
-            with self._reader() as db:
+            with self._readers.one() as db:
                 columns = Reading(db, asked, waiting, self._lost, self._blocks).columns(wanted)
         except sqlite3.Error as error:
             self._suspect |= is_damage(error)
             log.warning("metrics cannot be read", subject=str(subject), reason=str(error))
-            return found
+            raise WorldError(f"the metrics file cannot be read now: {error}; ask again in a minute") from error
         return found | {wanted[i]: column for i, column in columns.items()}
-
-    @contextmanager
-    def _reader(self) -> Iterator[sqlite3.Connection]:
-        """A connection of this thread's own for the while, in one transaction: a block and the minutes that it was made
-        of are never seen both, or neither."""
-        try:
-            db = self._readers.pop()
-        except IndexError:
-            db = open_reader(self._path)
-        try:
-            db.execute("BEGIN")
-            yield db
-            db.execute("COMMIT")
-        except BaseException:
-            db.close()
-            raise
-        if len(self._readers) < _READERS:
-            self._readers.append(db)
-        else:
-            db.close()
 
 
 def _size(pending: Mapping[int, Mapping[int, bytes]]) -> int:

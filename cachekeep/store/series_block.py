@@ -160,8 +160,8 @@ def _added(places: tuple[Place, ...]) -> Buckets:
     return tuple(sorted(sums.items()))
 
 
-# Of a decoded column, whatever is in it.
-_RUN_BYTES = 500
+# Of a decoded column, whatever is in it; of a point's buckets; of an entry in a head, and of a start.
+_RUN_BYTES, _POINT_BUCKETS_BYTES, _ENTRY_BYTES, _START_BYTES = 500, 250, 200, 40
 
 
 class Block:
@@ -171,13 +171,14 @@ class Block:
     def __init__(self, data: bytes, start: int, resolution: int) -> None:
         self._data, self._start, self._resolution = data, start, resolution
         self._runs: dict[int, Run] = {}
-        self.kept_bytes = len(data)
         try:
             self._body = _LENGTH.size + _LENGTH.unpack_from(data)[0]
             self._head = _heads.decode(grow(data[_LENGTH.size : self._body]))
             self._starts = [self._listed(*presence) for presence in self._head.presences]
         except (*DAMAGE, struct.error) as error:
             raise ColumnDamaged(f"a block cannot be read: {error}") from error
+        heads = _ENTRY_BYTES * len(self._head.entries) + _START_BYTES * sum(map(len, self._starts))
+        self.kept_bytes = len(data) + heads
 
     def is_of(self, data: bytes) -> bool:
         return self._data == data
@@ -196,9 +197,9 @@ class Block:
             return None
         try:
             found = self._runs[number] = self._decoded(entry)
-            self.kept_bytes += _RUN_BYTES + 8 * len(found.starts) * (
-                1 + len({id(found.total), id(found.least), id(found.most)})
-            )
+            columns = 1 + len({id(found.total), id(found.least), id(found.most)})
+            points = 8 * columns * len(found.starts) + _POINT_BUCKETS_BYTES * len(found.buckets)
+            self.kept_bytes += _RUN_BYTES + points
             return found
         except (*DAMAGE, zlib.error) as error:
             raise ColumnDamaged(f"a column cannot be read: {error}") from error

@@ -1,4 +1,4 @@
-"""The SQLite file of series: its schema, opening it, and saving what can be read of a damaged one.
+"""The SQLite file of series: its schema, opening it, moving it aside, and whether it is still where it was opened.
 
 Called by store.series. Layout: docs of the binary columns are in store.series_block.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from cachekeep.domain.ports import WorldError
 
 SCHEMA_VERSION = 1
 # until: when the last point of a block ends. rolled: a block of minutes that is in the coarser tiers as it stands.
-_SCHEMA = """
+SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS metric (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS subject (
@@ -31,16 +30,8 @@ CREATE INDEX IF NOT EXISTS block_by_tier ON block (resolution, until);
 CREATE INDEX IF NOT EXISTS block_by_age ON block (until);
 CREATE INDEX IF NOT EXISTS block_to_roll ON block (start) WHERE rolled=0;
 """
-_TABLES = {
-    "metric": "id, name",
-    "subject": "id, region, name, node, seen",
-    "minute": "subject, start, body",
-    "block": "subject, resolution, start, until, rolled, body",
-}
 PAGE_BYTES = 8192
-# Salvaging ends some time, whatever is left.
-_MOST_FAILURES = 5000
-_MOST_ROWS = 1 << 50
+_ENDINGS = ("", "-wal", "-shm")
 
 
 class Damaged(Exception):
@@ -74,14 +65,8 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
             f"{path} was written by a newer Cachekeep (schema {found}, this one knows {SCHEMA_VERSION}): "
             "run that version, or choose another state directory"
         )
-    db.executescript(_SCHEMA)
+    db.executescript(SCHEMA)
     db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-
-
-def open_reader(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(
-        f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False, timeout=5.0
-    )
 
 
 def is_damage(error: BaseException) -> bool:
@@ -92,13 +77,13 @@ def is_damage(error: BaseException) -> bool:
     )
 
 
-def move_aside(path: Path) -> Path:
-    """Rename a damaged file, with its write-ahead log, to `NAME.damaged-TIME`; returns the new path."""
+def move_aside(path: Path, why: str = "damaged") -> Path:
+    """Rename a file, with its write-ahead log, to `NAME.WHY-TIME`; returns the new path."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    aside, number = path.with_name(f"{path.name}.damaged-{stamp}"), 1
+    aside, number = path.with_name(f"{path.name}.{why}-{stamp}"), 1
     while aside.exists():
         number += 1
-        aside = path.with_name(f"{path.name}.damaged-{stamp}-{number}")
+        aside = path.with_name(f"{path.name}.{why}-{stamp}-{number}")
     # The log first: without it the new file would begin with the old one's.
     for ending in ("-wal", ""):
         with suppress(FileNotFoundError):
@@ -107,32 +92,57 @@ def move_aside(path: Path) -> Path:
     return aside
 
 
-def salvage(damaged: Path, into: sqlite3.Connection) -> dict[str, int]:
-    """Copy every row that can be read. Returns how many, by table."""
-    kept = dict.fromkeys(_TABLES, 0)
-    with suppress(sqlite3.DatabaseError), closing(sqlite3.connect(damaged, isolation_level=None)) as old:
-        for table, columns in _TABLES.items():
-            marks = ",".join("?" * (columns.count(",") + 1))
-            into.execute("BEGIN IMMEDIATE")
-            for row in _readable(old, table, columns):
-                with suppress(sqlite3.IntegrityError):
-                    # Names come from _TABLES.
-                    into.execute(f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({marks})", row)  # noqa: S608
-                    kept[table] += 1
-            into.execute("COMMIT")
-    return kept
+def exchange(path: Path) -> tuple[Path, sqlite3.Connection]:
+    """Move a damaged file aside and begin a new one: where it is now, and the connection. Raises what open_series does;
+    the damaged file is in its place then."""
+    aside = move_aside(path)
+    try:
+        return aside, open_series(path)
+    except BaseException:
+        for ending in _ENDINGS:
+            path.with_name(path.name + ending).unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                aside.with_name(aside.name + ending).rename(path.with_name(path.name + ending))
+        raise
 
 
-def _readable(db: sqlite3.Connection, table: str, columns: str) -> Iterator[tuple[object, ...]]:
-    """The rows by row id. Where one cannot be read, those behind it are tried, ever further on."""
-    last, step, failures = 0, 1, 0
-    query = f"SELECT rowid, {columns} FROM {table} NOT INDEXED WHERE rowid>? ORDER BY rowid"  # noqa: S608
-    while failures < _MOST_FAILURES and last < _MOST_ROWS:
-        try:
-            for row in db.execute(query, (last,)):
-                last, step = row[0], 1
-                yield row[1:]
-            return
-        except sqlite3.DatabaseError:
-            failures += 1
-            last, step = last + step, 2 * step
+def identity(path: Path) -> tuple[tuple[int, int] | None, ...]:
+    """Of the file, its log and the index of that: devices and inodes; None for what is not there. A file that was
+    deleted or replaced under a connection is written by it all the same, and gone when that ends. Raises OSError."""
+    return tuple(_identity(path.with_name(path.name + ending)) for ending in _ENDINGS)
+
+
+def put_back(db: sqlite3.Connection, path: Path, known: tuple[tuple[int, int] | None, ...]) -> Path | None:
+    """Write all that `db` has to a new file at `path`, and leave it to be opened by whoever closes `db` then.
+
+    known: its identity when it was opened. Returns where another file is now that stood there. Raises sqlite3.Error and
+    OSError; then nothing was changed. Nobody may read meanwhile.
+    """
+    new = path.with_name(path.name + ".new")
+    new.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for ending in ("-journal", ""):
+        new.with_name(new.name + ending).unlink(missing_ok=True)
+    new.touch(mode=0o600)
+    try:
+        with closing(sqlite3.connect(new)) as copy:
+            db.backup(copy)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+    found = identity(path)
+    is_foreign = found[0] not in (None, known[0])
+    for ending, now, then in zip(_ENDINGS[1:], found[1:], known[1:], strict=True):
+        # Any but a foreign file's own would be taken for the new file's.
+        if not is_foreign or now == then:
+            path.with_name(path.name + ending).unlink(missing_ok=True)
+    aside = move_aside(path, "replaced") if is_foreign else None
+    new.replace(path)
+    return aside
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino

@@ -99,6 +99,23 @@ def roll(db: sqlite3.Connection, subject: int, span: int, lost: Loss) -> None:
         db.execute("UPDATE block SET rolled=1 WHERE subject=? AND resolution=? AND start=?", (subject, MINUTE_S, span))
 
 
+def merge(db: sqlite3.Connection, key: _Key, body: bytes, lost: Loss) -> bool:
+    """Of a block that was saved late: its points go into the block that is there, whose own stay. Within a transaction.
+    Returns whether there is one. Minutes are to be rolled up again then."""
+    row = db.execute("SELECT body FROM block WHERE subject=? AND resolution=? AND start=?", key).fetchone()
+    if row is None:
+        return False
+    if row[0] != body:
+        calendar = Calendar()
+        known = _runs(row[0], key, lost)
+        fresh = {
+            number: replaced(run, None, frozenset(known[number].starts), calendar) if number in known else run
+            for number, run in _runs(body, key, lost).items()
+        }
+        _overlay(db, key, fresh, (), calendar, lost)
+    return True
+
+
 def to_roll(db: sqlite3.Connection, now: int, most: int) -> list[tuple[int, int]]:
     """Subjects and starts of blocks of minutes that are due, the oldest first."""
     return db.execute(

@@ -63,25 +63,39 @@ class Blocks:
     def __init__(self, most_bytes: int = BLOCKS_BYTES) -> None:
         self._most_bytes = most_bytes
         self._lock = threading.Lock()
-        self._blocks: OrderedDict[tuple[int, _Key], Block] = OrderedDict()
+        # With what they took when they were weighed last; the one that was asked for longest ago comes first.
+        self._blocks: OrderedDict[tuple[int, _Key], tuple[Block, int]] = OrderedDict()
+        self._kept_bytes = 0
 
     def block(self, subject: int, key: _Key, body: bytes) -> Block:
         """Raises ColumnDamaged."""
         with self._lock:
             known = self._blocks.get((subject, key))
-            if known is not None and known.is_of(body):
+            if known is not None and known[0].is_of(body):
                 self._blocks.move_to_end((subject, key))
-                return known
-            self._forget_oldest()
+                return known[0]
         made = Block(body, key[1], key[0])
         with self._lock:
-            self._blocks[subject, key] = made
+            self._set((subject, key), made)
+            self._blocks.move_to_end((subject, key))
         return made
 
-    def _forget_oldest(self) -> None:
-        kept = sum(block.kept_bytes for block in self._blocks.values())
-        while kept > self._most_bytes:
-            kept -= self._blocks.popitem(last=False)[1].kept_bytes
+    def weigh(self, subject: int, keys: Collection[_Key]) -> None:
+        """After a read: these blocks may have more decoded columns now. Keeps to the bound."""
+        with self._lock:
+            for key in keys:
+                known = self._blocks.get((subject, key))
+                if known is not None:
+                    self._set((subject, key), known[0])
+            while self._kept_bytes > self._most_bytes:
+                _, (_, weight) = self._blocks.popitem(last=False)
+                self._kept_bytes -= weight
+
+    def _set(self, key: tuple[int, _Key], block: Block) -> None:
+        before = self._blocks.get(key)
+        weight = block.kept_bytes
+        self._kept_bytes += weight - (before[1] if before is not None else 0)
+        self._blocks[key] = block, weight
 
 
 class Reading:
@@ -107,6 +121,7 @@ class Reading:
             run = self._assembled(parts[number], fresh.get(number))
             if run is not None and len(run.starts):
                 found[number] = column_of(run)
+        self._blocks.weigh(self._asked.subject, self._opened)
         return found
 
     def _stored_minutes(self, waiting: Mapping[int, bytes]) -> dict[int, Minute]:

@@ -37,8 +37,8 @@ class Field:
 
 @dataclass(frozen=True)
 class Action:
-    """kinds: `group`, `cluster`, or `new`. typed: the resource's name must be typed to confirm. clustered_only: for groups
-    in cluster mode."""
+    """kinds: `group`, `cluster`, or `new`. typed: the resource's name must be typed to confirm. clustered_only: for
+    groups in cluster mode."""
 
     name: str
     title: str
@@ -138,7 +138,8 @@ def _create(answers: Answers, _: Target) -> dict[str, str]:
 def _replicas(answers: Answers, target: Target) -> dict[str, str]:
     wanted, present = int(answers["replicas"]), replicas_of(target)
     if wanted == present:
-        raise invalid_value(f"{target['id']} has {_several(present, 'replica')} in each shard; nothing would change.")
+        have = _several(present, "replica")
+        raise invalid_value(f"{target['id']} has {have} already in each shard; nothing would change.")
     return {
         "Action": "IncreaseReplicaCount" if wanted > present else "DecreaseReplicaCount",
         "ReplicationGroupId": str(target["id"]),

@@ -31,7 +31,7 @@ def identity_of(target: Mapping[str, Any]) -> tuple[object, ...]:
         return ()
     nodes = tuple((node["id"], node["node_id"], node.get("role")) for node in target.get("nodes", ()))
     primaries = tuple((shard["id"], shard.get("primary")) for shard in target.get("shards", ()))
-    return target.get("created_at"), nodes, primaries
+    return target["created_at"], nodes, primaries
 
 
 def _told(preview: Mapping[str, Any]) -> tuple[object, ...]:

@@ -96,7 +96,7 @@ def rows_of(status: Json, watched: Sequence[Json], health: Json, region: str) ->
     levels, troubles = health.get("resources", {}), health.get("troubles", {})
     owned = [("group", group) for group in status["groups"]] + [("cluster", one) for one in status["clusters"]]
     rows = [_row(kind, one, levels, troubles) for kind, one in owned if one["region"] == region]
-    rows += [_watched(target, levels) for target in watched]
+    rows += [_watched(target, levels, troubles) for target in watched]
     return rows
 
 
@@ -105,7 +105,6 @@ def _row(
 ) -> Row:
     nodes = [node for node in resource["nodes"] if not node.get("spare")]
     holders = [node for node in nodes if node.get("role") != "replica"] or nodes
-    silent = troubles.get(resource["id"], ())
     return Row(
         kind=kind,
         id=resource["id"],
@@ -117,11 +116,17 @@ def _row(
         used_bytes=_sum(node.get("used_memory") for node in holders),
         limit_bytes=_sum(node.get("maxmemory") for node in holders),
         endpoint=main_endpoint(resource) or "",
-        note="; ".join((*silent[:2], f"and {len(silent) - 2} more") if len(silent) > 2 else silent),
+        note=_silent(troubles, resource["id"]),
     )
 
 
-def _watched(target: Mapping[str, Any], levels: Mapping[str, str]) -> Row:
+def _silent(troubles: Mapping[str, Sequence[str]], name: str) -> str:
+    """The first two nodes that cannot be asked, and how many more."""
+    told = troubles.get(name, ())
+    return "; ".join((*told[:2], f"and {len(told) - 2} more") if len(told) > 2 else told)
+
+
+def _watched(target: Mapping[str, Any], levels: Mapping[str, str], troubles: Mapping[str, Sequence[str]]) -> Row:
     return Row(
         kind="watched",
         id=target["id"],
@@ -133,7 +138,7 @@ def _watched(target: Mapping[str, Any], levels: Mapping[str, str]) -> Row:
         used_bytes=target.get("used_memory"),
         limit_bytes=target.get("maxmemory"),
         endpoint=target["url"],
-        note=target.get("trouble") or target.get("note") or "",
+        note=target.get("trouble") or _silent(troubles, target["id"]) or target.get("note") or "",
     )
 
 

@@ -85,24 +85,27 @@ class ResourcePages:
         health = self._frame.views.health(session.region, resource["id"])
         verdicts = sorted(health.get("verdicts", ()), key=lambda v: _rank(v.get("level")))
         level = health.get("level", "unknown")
-        silent = [node for node in health.get("nodes", ()) if node.get("trouble")]
+        troubles = {node["id"]: node["trouble"] for node in health.get("nodes", ()) if node.get("trouble")}
         facts = {
             "kind": kind,
             "resource": resource,
             "worst": level if level in LEVELS else "unknown",
             "sentence": health.get("sentence", ""),
-            "silent": silent,
-            "well": level == "safe" and not silent,
+            "silent": bool(troubles),
+            "well": level == "safe" and not troubles,
             "verdicts": verdicts,
             "pressing": [verdict for verdict in verdicts if verdict["level"] in ("risk", "warning")],
             "others": [verdict for verdict in verdicts if verdict["level"] not in ("risk", "warning")],
-            "nodes": nodes_of(resource),
+            "nodes": nodes_of(resource, troubles),
         }
         return with_digest(lambda mark: self._frame.render("live.html", request, session, digest=mark, **facts))
 
 
-def nodes_of(resource: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Its nodes, replicas with `lag_bytes`: how far behind the primary of their shard they were when last seen."""
+def nodes_of(resource: Mapping[str, Any], troubles: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Its nodes, replicas with `lag_bytes`: how far behind the primary of their shard they were when last seen.
+
+    troubles: why nodes cannot be asked, by cluster, or by cluster and node where it has several.
+    """
     nodes = resource.get("nodes") or ()
     primaries = {node.get("shard"): node.get("offset") for node in nodes if node.get("role") == "primary"}
     shown = []
@@ -111,7 +114,8 @@ def nodes_of(resource: Mapping[str, Any]) -> list[dict[str, Any]]:
         if node.get("role") == "replica" and ahead is not None and node.get("offset") is not None:
             # The two were not seen at the same instant: a replica can seem ahead.
             lag = max(0, ahead - node["offset"])
-        shown.append({**node, "lag_bytes": lag})
+        trouble = troubles.get(f"{node['id']}/{node['node_id']}") or troubles.get(node["id"], "")
+        shown.append({**node, "lag_bytes": lag, "trouble": trouble})
     return shown
 
 

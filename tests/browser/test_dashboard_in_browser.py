@@ -5,11 +5,13 @@ The tests of this file run in this order on one service: what one leaves behind 
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime
 from typing import Any
 
 from ..scenarios.conftest import connect, gone, group_status
 from .chromium import ENTER, TAB, Chromium
-from .conftest import GROUP, Dashboard
+from .conftest import GROUP, REGION, Dashboard
 
 # Whether a canvas has pixels in more than one colour.
 _DRAWN = """
@@ -18,7 +20,18 @@ if (!canvas) return false;
 const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
 return new Set(new Uint32Array(pixels.buffer)).size > 3;
 """
-PAGES = ("/", f"/group/{GROUP}", "/action/create", f"/action/delete?of=group/{GROUP}", "/alarms", "/backups", "/cost",
+# Keeps what is written on each canvas from now on, by metric, and has all of it drawn anew.
+_WRITTEN = """
+const write = CanvasRenderingContext2D.prototype.fillText;
+window.written = {};
+CanvasRenderingContext2D.prototype.fillText = function (text, ...place) {
+  (window.written[this.canvas.closest('[data-metric]').dataset.metric] ??= []).push(text);
+  return write.call(this, text, ...place);
+};
+document.dispatchEvent(new Event("cachekeep:theme"));
+"""
+PAGES = ("/", f"/group/{GROUP}", "/action/create", f"/action/delete?of=group/{GROUP}", "/alarms", "/backups",
+         "/cost", "/cost?node_type=cache.m5.large",
          f"/right-size/group/{GROUP}", "/group/nothing")  # fmt: skip
 
 
@@ -53,13 +66,13 @@ def test_a_group_is_created_after_its_plan_was_shown(chromium: Chromium, dashboa
     chromium.click("button", "Show the plan")
     chromium.until(lambda: chromium.path == "/ui/plan/create")
     assert chromium.texts(".fault") == []
-    assert chromium.texts("h1") == [f"Plan: Create replication group {GROUP}"]
+    assert chromium.texts("h1") == [f"Plan: Create replication group {GROUP} in {REGION}"]
     assert chromium.texts("ol li")
     ec = dashboard.service.client()
     assert gone(ec, "group", GROUP)  # a plan does nothing
     dashboard.shot(chromium, "plan of a creation")
     chromium.click("button", "Create replication group")
-    chromium.until(lambda: chromium.has("Create replication group: accepted."))
+    chromium.until(lambda: chromium.has(": accepted."))
     # The page renews itself: nobody reloads it.
     chromium.until(lambda: "available" in chromium.texts("#rows td"), 60)
     assert group_status(ec, GROUP) == "available"
@@ -67,6 +80,7 @@ def test_a_group_is_created_after_its_plan_was_shown(chromium: Chromium, dashboa
 
 
 def test_charts_are_drawn_with_bands(chromium: Chromium, dashboard: Dashboard) -> None:
+    chromium.devtools("Emulation.setTimezoneOverride", timezoneId="America/New_York")
     chromium.open(dashboard.url(f"/group/{GROUP}"))
     verdicts = "#live section[aria-labelledby=verdicts] tbody th"
     chromium.until(lambda: len(chromium.texts(verdicts)) == 16)
@@ -77,7 +91,26 @@ def test_charts_are_drawn_with_bands(chromium: Chromium, dashboard: Dashboard) -
     caption = chromium.until(lambda: chromium.texts('[data-metric="CPUUtilization"] caption'))[0]
     assert "warning from 60 % to 80 %, risk from 80 %" in caption
     heads = chromium.texts('[data-metric="CPUUtilization"] thead th')
-    assert heads == ["Time", f"{GROUP}-001", f"{GROUP}-002"]
+    assert heads == ["Time (UTC)", f"{GROUP}-001", f"{GROUP}-002"]
+    # In UTC wherever the reader is, so that it can be laid beside the events.
+    newest = chromium.texts('[data-metric="CPUUtilization"] [data-table] tbody th')[0]
+    drawn_at = datetime.strptime(newest, "%Y-%m-%d %H:%M").replace(tzinfo=UTC)
+    assert abs((datetime.now(UTC) - drawn_at).total_seconds()) < 3600
+    legend = "return getComputedStyle(document.querySelector('.u-legend th')).borderBottomWidth"
+    assert chromium.script(legend) == "0px"
+    # Redis says nothing of fragmentation that matters below 64 MiB: the chart says why it has no verdict.
+    chromium.script("document.querySelector('[data-metric=MemoryFragmentationRatio]').scrollIntoView()")
+    why = "[data-metric=MemoryFragmentationRatio] p[data-why]"
+    chromium.until(lambda: chromium.texts(why) != [""])
+    assert "64 MiB" in chromium.texts(why)[0]
+    chromium.script("document.querySelector('[data-metric=SwapUsage]').scrollIntoView()")
+    chromium.until(lambda: chromium.script("return !!document.querySelector('[data-metric=SwapUsage] canvas')"))
+    chromium.script(_WRITTEN)
+    ticks = chromium.until(lambda: chromium.script("return window.written.SwapUsage"))
+    assert [text for text in ticks if "B" in text] == ["0 B", "1 B"]
+    times = [text for text in ticks if "B" not in text]
+    assert times
+    assert all(re.fullmatch(r"[0-2]\d:[0-5]\d|\d{4}-\d\d-\d\d", text) for text in times), times
     dashboard.shot(chromium, "group")
     assert chromium.complaints() == []
 
@@ -91,7 +124,7 @@ def test_a_replica_takes_over_after_the_plan_was_confirmed(chromium: Chromium, d
     chromium.until(lambda: chromium.path == "/ui/plan/fail-over")
     dashboard.shot(chromium, "plan of a failover")
     chromium.click("button", "Fail over")
-    chromium.until(lambda: chromium.has("Fail over: accepted."))
+    chromium.until(lambda: chromium.has(": accepted."))
     chromium.until(lambda: _roles(chromium).get(f"{GROUP}-002") == "primary", 60)
     shard = ec.describe_replication_groups(ReplicationGroupId=GROUP)["ReplicationGroups"][0]["NodeGroups"][0]
     endpoint = next(m for m in shard["NodeGroupMembers"] if m["CacheClusterId"] == f"{GROUP}-002")["ReadEndpoint"]
@@ -120,10 +153,14 @@ def test_texts_can_be_read_in_the_dark(chromium: Chromium, dashboard: Dashboard)
 
 def test_a_narrow_window_shows_all_of_it(chromium: Chromium, dashboard: Dashboard) -> None:
     chromium.resize(400, 900)
-    chromium.open(dashboard.url(f"/group/{GROUP}"))
-    assert chromium.script("return document.documentElement.scrollWidth") <= 400
+    for page in ("/", "/cost?node_type=cache.m5.large", f"/group/{GROUP}"):
+        chromium.open(dashboard.url(page))
+        assert chromium.script("return document.documentElement.scrollWidth") <= 400
+        dashboard.shot(chromium, f"narrow {page}")
+        # Nothing has to be moved sideways to be read.
+        hidden = "return [...document.querySelectorAll('.wide')].filter(at => at.scrollWidth > at.clientWidth).length"
+        assert chromium.script(hidden) == 0
     assert chromium.axe() == []
-    dashboard.shot(chromium, "narrow")
     chromium.resize(0, 0)
 
 

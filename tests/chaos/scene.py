@@ -120,7 +120,8 @@ class Scene:
         found, wrong = settled.found_in(self.world, self._group)
         records = {key: record for load in self.loads for key, record in load.records.items()}
         verdict = judge(records, found, self.deaths)
-        assert not wrong + verdict.wrong + [text for load in self.loads for text in load.wrong]
+        problems = wrong + verdict.wrong + [text for load in self.loads for text in load.wrong]
+        assert not problems, "; ".join(problems)
         return verdict
 
     def nothing_lost(self) -> None:

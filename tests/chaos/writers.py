@@ -14,6 +14,7 @@ from typing import Any
 
 import valkey
 import valkey.cluster
+from valkey.exceptions import ValkeyClusterException
 
 from .oracle import Kind, Record
 
@@ -81,8 +82,9 @@ class _Client(threading.Thread):
             try:
                 client = client or self._connect()
                 self.once(client)
-            except (valkey.ValkeyError, OSError, AttributeError) as error:
-                # AttributeError: of valkey-py's own, where the node that it was redirected to has left its table.
+            except (valkey.ValkeyError, ValkeyClusterException, OSError, AttributeError) as error:
+                # ValkeyClusterException: for a slot that nobody has just now; it is no ValkeyError. AttributeError: of
+                # valkey-py's own, where the node that it was redirected to has left its table.
                 self.errors[_words(error)] += 1
                 self._ending.wait(AGAIN_S)
         if client is not None:

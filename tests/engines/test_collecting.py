@@ -243,3 +243,22 @@ def test_a_hostile_endpoint_costs_nobody_else_anything(
             await eventually(lambda: collector.current(evil.subject).at > at)
 
     asyncio.run(run())
+
+
+def test_a_minute_whose_beginning_cannot_be_read_is_written_with_what_there_is(
+    start_server: Callable[..., Any], eventually: Eventually
+) -> None:
+    server = start_server("9.1")
+    nodes = [node_of(server, 1, own=False)]
+    subject = nodes[0].subject
+
+    async def run() -> None:
+        series, clock = DumbSeries(), Clock(left_s=40)
+        series.trouble = "the metrics file cannot be read now"
+        async with collecting(clock, lambda: nodes, series) as collector:
+            await eventually(lambda: (now := collector.current(subject)) and now.values)
+        collector.finish()
+        series.trouble = None
+        assert len(series.read(subject, ["Answering"], START, START + MINUTE_S, 60)["Answering"]) == 1
+
+    asyncio.run(run())

@@ -18,7 +18,8 @@ from cachekeep.domain.ports import WorldError
 from cachekeep.engine.examiner import EngineExaminer
 
 StartServer = Callable[..., Any]
-EXAMINER = EngineExaminer()
+# The clients of these tests are of this very process.
+EXAMINER = EngineExaminer(ours=lambda port: ())
 RESTRICTED = "user default off\nuser looker on >sesame %R~* +info +select +randomkey +type +memory|usage{more}\n"
 
 
@@ -65,6 +66,18 @@ def test_clients_are_counted_by_address_and_keys_are_sampled(
     assert len({(key.db, key.name) for key in found}) == len(found)
     assert [key.name for key in found if key.db == 3] == ["\\xff\\x00odd"]
     assert len(sample(place_of(server), most=3)) == 3
+
+
+def test_connections_of_this_process_are_not_counted(start_server: StartServer) -> None:
+    server = start_server("9.1")
+    with socket.create_connection((server.host, 6379), 5) as link:
+        link.sendall(b"PING\r\n")
+        assert link.recv(64) == b"+PONG\r\n"
+        assert sum(clients(place_of(server)).values()) == 1
+        assert asyncio.run(EngineExaminer().clients_by_address(place_of(server))) == {}
+        # It is still open.
+        link.sendall(b"PING\r\n")
+        assert link.recv(64) == b"+PONG\r\n"
 
 
 def test_how_often_keys_are_used_is_told_where_the_policy_keeps_it(start_server: StartServer) -> None:
@@ -130,7 +143,7 @@ def test_without_the_right_password_there_is_a_sentence_without_it(start_server:
     assert clients(place_of(server, password="sesame")) == {}
     with pytest.raises(WorldError, match="wants a login"):
         clients(place_of(server))
-    with pytest.raises(WorldError, match="refused the login of user default") as caught:
+    with pytest.raises(WorldError, match=r"refused the login of user default \(WRONGPASS\); check user") as caught:
         clients(place_of(server, password="wrong-word"))
     assert "wrong-word" not in str(caught.value)
 

@@ -50,7 +50,9 @@ def test_logins_that_fail_say_what_to_do_and_show_no_password(start_server: Star
     assert len(explore(server, password="sesame").nodes) == 1
     with pytest.raises(WorldError, match="wants a login; give a password"):
         explore(server)
-    with pytest.raises(WorldError, match=r"refused the login of user bob \(WRONGPASS\); give the right") as caught:
+    with pytest.raises(
+        WorldError, match=r"refused the login of user bob \(WRONGPASS\); check user and password"
+    ) as caught:
         explore(server, username="bob", password="wrong-word")
     assert "wrong-word" not in str(caught.value)
     with pytest.raises(WorldError, match="has no password for user default; give none"):
@@ -121,6 +123,32 @@ def test_unreachable_unknown_and_odd_endpoints_are_sentences(fresh_address: Call
     ):
         with _answering(address, answer), pytest.raises(WorldError, match=words):
             explore(Place(address, speaks_resp=resp))
+
+
+def test_what_talks_no_tls_is_told_from_what_does_not_answer(fresh_address: Callable[..., Address]) -> None:
+    address, silent = fresh_address(), fresh_address()
+    hint = r"answers, but not with TLS; if it is plain, its URL begins with redis://"
+    # Redis takes what TLS begins with for a command, or for the begin of one.
+    with _answering(address, b"-ERR unknown command\r\n"), pytest.raises(WorldError, match=hint):
+        explore(Place(address, tls=True))
+    with (
+        socket.create_server((silent.host, silent.port)),
+        pytest.raises(WorldError, match=rf"{silent} {hint}"),
+    ):
+        asyncio.run(EngineExplorer(connect_timeout_s=0.2).explore(Place(silent, tls=True)))
+    with pytest.raises(WorldError, match="cannot connect to"):
+        explore(Place(silent, tls=True))
+
+
+def test_what_a_server_says_reaches_no_terminal_as_it_is(fresh_address: Callable[..., Address]) -> None:
+    address = fresh_address()
+    for version, told in (("\x1b]0;owned\x07", "unknown"), ("7" * 33, "unknown"), ("8.1.4-rc2", "8.1.4-rc2")):
+        text = f"redis_version:{version}\r\nrole:master\r\n".encode()
+        with _answering(address, b"$%d\r\n%s\r\n" % (len(text), text)):
+            assert explore(Place(address)).version == told
+    with _answering(address, b"-ODD \x1b[2Jtext\r\n"), pytest.raises(WorldError) as refused:
+        explore(Place(address))
+    assert str(refused.value).endswith(r"refused INFO: ODD ?[2Jtext")
 
 
 class _answering:

@@ -217,7 +217,9 @@ def test_nothing_that_was_sent_comes_back_in_an_error(fresh_address: Callable[..
 
     async def run(asked: list[bytes]) -> None:
         meter = EngineMeter()
-        with pytest.raises(WorldError, match="refused AUTH: ERR; check user and password") as refused:
+        with pytest.raises(
+            WorldError, match=r"refused the login of user me \(ERR\); check user and password"
+        ) as refused:
             await meter.read(place)
         assert b"open-sesame" in asked[0]
         assert "sesame" not in f"{refused.value!r}{refused.value.__cause__!r}{place!r}{meter!r}"

@@ -144,7 +144,7 @@ def test_prices_imported_while_the_service_runs_count_at_once(
         "node_type,region,engine,model,usd_per_hour,usd_upfront,source,as_of\n"
         "cache.r4.large,us-east-1,memcached,on-demand,1,,my bill,2027-01-01\n"
     )
-    assert "1 imported ones are kept" in cachekeep(service, "cost", "import", str(file))
+    assert "1 imported price kept" in cachekeep(service, "cost", "import", str(file))
     assert (mine("--hours", "10")["usd"], mine()["source"]) == (10.0, "my bill")
     assert cachekeep.page(service, "right-size", name)["present"]["usd_month"] == 730.0
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Final
 
 from cachekeep.api.cloudwatch.call import CloudWatchCall, Result, bad_token, validation_error
@@ -26,8 +28,8 @@ from cachekeep.api.cloudwatch.select import (
 )
 from cachekeep.api.cloudwatch.statistics import dimensions_of, times_of
 from cachekeep.domain.alarms import Dimensions, MetricQuery
-from cachekeep.plan.metric_functions import FOLDS
-from cachekeep.plan.metric_math import MAX_SERIES, Book, MathError, Search, Series, Window, check_queries
+from cachekeep.plan.metric_functions import summary
+from cachekeep.plan.metric_math import MAX_SERIES, Book, MathError, Search, Series, Window
 
 MAX_QUERIES: Final = 500
 MAX_DATAPOINTS: Final = 100_800
@@ -47,7 +49,6 @@ def get_metric_data(call: CloudWatchCall) -> Result:
     mark = _mark(call.params)
     place = _read_token(call.text("NextToken"), mark)
     try:
-        check_queries(queries)
         pages = _Pages(Answering(call, queries, start, end), place, most)
         results = pages.fill(call.params.get("ScanBy") != "TimestampAscending")
     except MathError as error:
@@ -130,9 +131,8 @@ class Answering:
         if search.statistic not in STATISTICS and percentile_of(search.statistic) is None:
             raise MathError(f"SEARCH knows no statistic {search.statistic[:60]!r}")
         period = check_period(search.period)
-        since = int(self._call.services.now()) - LONGEST_KEPT_S
         found = []
-        for dimensions, namespace, name in sorted(all_series(self._call.services, self._call.region, since)):
+        for dimensions, namespace, name in self._all_series:
             if _matches(search, namespace, name, dimensions):
                 label = " ".join([*(value for _, value in dimensions), name])
                 found.append(self._series(namespace, name, dimensions, search.statistic, period, None, label))
@@ -140,11 +140,19 @@ class Answering:
                     raise MathError(f"SEARCH found more than {MAX_SERIES} time series")
         return found
 
+    @cached_property
+    def _all_series(self) -> list[tuple[Dimensions, str, str]]:
+        since = int(self._call.services.now()) - LONGEST_KEPT_S
+        return sorted(all_series(self._call.services, self._call.region, since))
+
     def label(self, query: MetricQuery, series: Series, *, several: bool) -> str:
         plain = series.label if several else self._plain.get(query.id, query.id)
         if query.label is None:
             return plain
-        return _PROPERTY.sub(lambda part: self._property(query, series, plain, part), query.label)
+        # Each property once: a label may say ${AVG} hundreds of times.
+        parts = {part[0]: part for part in _PROPERTY.finditer(query.label)}
+        texts = {text: self._property(query, series, plain, part) for text, part in parts.items()}
+        return _PROPERTY.sub(lambda part: texts[part[0]], query.label)
 
     def _property(self, query: MetricQuery, series: Series, plain: str, part: re.Match[str]) -> str:
         values = series.values
@@ -158,7 +166,8 @@ class Answering:
             case "LAST" if values:
                 return f"{values[-1]:g}"
             case ("AVG" | "MIN" | "MAX" | "SUM") as name if values:
-                return f"{FOLDS[name](values):g}"
+                found = summary(name, values)
+                return f"{found:g}" if math.isfinite(found) else "--"
         of_query = {
             "AccountId": self._call.services.account_id,
             "Region": self._call.region,
@@ -183,9 +192,9 @@ def _distinct_labels(queries: Sequence[MetricQuery]) -> dict[str, str]:
 
 
 def _matches(search: Search, namespace: str, name: str, dimensions: Dimensions) -> bool:
-    known = {**dict(dimensions), "MetricName": name, "Namespace": namespace}
     if search.namespace != namespace or search.dimensions != {key for key, _ in dimensions}:
         return False
+    known = {**dict(dimensions), "MetricName": name, "Namespace": namespace}
     if any(known.get(key) != value for key, value in search.exact):
         return False
     return all(any(word.lower() in value.lower() for value in known.values()) for word in search.words)

@@ -8,7 +8,7 @@ from cachekeep.api.cloudwatch.call import CloudWatchCall, CloudWatchServices, va
 from cachekeep.api.cloudwatch.get_data import Answering
 from cachekeep.domain.alarms import MetricQuery
 from cachekeep.domain.notifications import Values
-from cachekeep.plan.metric_math import MathError, check_queries
+from cachekeep.plan.metric_math import MathError
 
 
 class SeriesValues:
@@ -24,7 +24,6 @@ class SeriesValues:
             raise validation_error("Exactly one of the metrics of an alarm must return data.")
         call = CloudWatchCall(self._services, region, {})
         try:
-            check_queries(queries)
             found = Answering(call, tuple(queries), start, end).book.series(told.id)
         except MathError as error:
             raise validation_error(f"{error}.") from None

@@ -11,16 +11,40 @@
     return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   }
 
-  function figures(value, unit) {
+  function figures(value, unit, rounded) {
     if (value === null || value === undefined) return "–";
     if (unit === "Bytes") {
       const units = ["B", "KiB", "MiB", "GiB", "TiB"];
       let at = 0;
       while (Math.abs(value) >= 1024 && at < units.length - 1) { value /= 1024; at += 1; }
-      return value.toFixed(at ? 1 : 0) + " " + units[at];
+      return (rounded ? rounded(value) : value.toFixed(at ? 1 : 0)) + " " + units[at];
     }
     return Number(value.toPrecision(5)).toLocaleString("en") + (unit === "Percent" ? " %" : "");
   }
+
+  // Beside an axis: 1.25 MiB where it is that, but not 64.0 MiB.
+  function tick(value, unit) {
+    return figures(value, unit, function (number) { return String(Number(number.toFixed(2))); });
+  }
+
+  // "2026-11-23 14:23", in UTC as events and journal have it.
+  function utc(seconds) {
+    return new Date(seconds * 1000).toISOString().slice(0, 16).replace("T", " ");
+  }
+
+  // Hours and minutes, and the day where it begins; of long times the day alone.
+  function timeTicks(_, all, axis, space, step) {
+    let day = "";
+    return all.map(function (at) {
+      const before = day, parts = utc(at).split(" ");
+      day = parts[0];
+      if (step >= 86400) return day;
+      return parts[1] + (day === before ? "" : "\n" + day);
+    });
+  }
+
+  // Steps of sizes are powers of two, and no finer than one byte: 512 KiB, 1 MiB, not 976.6 KiB.
+  const BYTE_STEPS = Array.from({ length: 50 }, function (_, power) { return Math.pow(2, power); });
 
   // The bands are drawn before the lines, each over the part of the scale that it covers.
   function drawBands(bands) {
@@ -54,10 +78,11 @@
     });
     return {
       width: widthOf(figure.querySelector("[data-plot]")), height: HEIGHT,
-      series: [{}].concat(series),
-      axes: [Object.assign({ space: 84 }, axis), Object.assign({ size: 78, values: function (_, all) {
-        return all.map(function (value) { return figures(value, numbers.unit); });
-      } }, axis)],
+      tzDate: function (at) { return uPlot.tzDate(new Date(at * 1000), "Etc/UTC"); },
+      series: [{ label: "UTC", value: function (_, at) { return at ? utc(at) : "–"; } }].concat(series),
+      axes: [Object.assign({ space: 84, values: timeTicks }, axis), Object.assign({ size: 78, values: function (_, all) {
+        return all.map(function (value) { return tick(value, numbers.unit); });
+      } }, numbers.unit === "Bytes" ? { incrs: BYTE_STEPS } : {}, axis)],
       scales: { x: { range: [numbers.from, numbers.to] }, y: { range: function (_, low, high) {
         return [Math.min(0, low || 0), numbers.unit === "Percent" ? 100 : (high || 1) * 1.1];
       } } },
@@ -77,6 +102,17 @@
     const plot = empty ? null : new uPlot(options(figure, numbers), data, place);
     shown.set(figure, { plot: plot, numbers: numbers });
     fillTable(figure);
+    sayWhy(figure);
+  }
+
+  // Why a metric has no verdict, as the table of verdicts says it now.
+  function sayWhy(figure) {
+    const known = shown.get(figure);
+    if (!known) return;
+    const row = document.querySelector('[data-verdict="' + CSS.escape(known.numbers.judged_by) + '"]');
+    const why = row ? row.dataset.why : "", place = figure.querySelector("p[data-why]");
+    place.textContent = why ? why + "." : "";
+    place.hidden = !why;
   }
 
   function cell(row, tag, text, scope) {
@@ -97,12 +133,12 @@
         return band.level + " from " + figures(band.from, numbers.unit) + " to " + figures(band.to, numbers.unit);
       }).join(", ");
     const head = table.createTHead().insertRow();
-    cell(head, "th", "Time", "col");
+    cell(head, "th", "Time (UTC)", "col");
     for (const one of numbers.series) cell(head, "th", one.label, "col");
     const body = table.createTBody(), first = Math.max(0, numbers.starts.length - TABLE_ROWS);
     for (let at = numbers.starts.length - 1; at >= first; at -= 1) {
       const row = body.insertRow();
-      cell(row, "th", new Date(numbers.starts[at] * 1000).toLocaleString(), "row");
+      cell(row, "th", utc(numbers.starts[at]), "row");
       for (const one of numbers.series) cell(row, "td", figures(one.values[at], numbers.unit));
     }
     figure.querySelector("[data-table]").replaceChildren(table);
@@ -159,5 +195,6 @@
     }
   });
   for (const figure of figuresOnPage) sizes.observe(figure.querySelector("[data-plot]"));
+  document.body.addEventListener("htmx:afterSettle", function () { figuresOnPage.forEach(sayWhy); });
   setInterval(renew, RENEW_MS);
 })();

@@ -33,6 +33,20 @@
     }
   }
 
+  // The head of its column for each cell, for screens too narrow for a table.
+  function label() {
+    for (const table of document.querySelectorAll(".wide table")) {
+      const heads = table.tHead ? Array.from(table.tHead.rows[0].cells, function (one) { return one.textContent; }) : [];
+      for (const row of table.querySelectorAll("tbody tr, tfoot tr")) {
+        let column = 0;
+        for (const one of row.cells) {
+          if (one.tagName === "TD" && heads[column]) one.dataset.label = heads[column];
+          column += one.colSpan;
+        }
+      }
+    }
+  }
+
   // What scrolls must be reached by the keyboard; what does not must not be in its way.
   function makeReachable() {
     for (const place of document.querySelectorAll(".wide, .log, pre")) {
@@ -40,6 +54,8 @@
       if (scrolls) place.tabIndex = 0; else place.removeAttribute("tabindex");
     }
   }
+  label();
+  document.body.addEventListener("htmx:afterSettle", label);
   makeReachable();
   addEventListener("resize", makeReachable);
   document.addEventListener("cachekeep:table", makeReachable);

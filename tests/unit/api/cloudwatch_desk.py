@@ -21,6 +21,7 @@ from cachekeep.api.cloudwatch.front import CloudWatch, CloudWatchAnswer
 from cachekeep.api.cloudwatch.values import SeriesValues
 from cachekeep.codec.sigv4 import Caller, HttpRequest
 from cachekeep.domain.metrics import AWS_NAMESPACE, Column, Metric, MetricKind, Point, Subject
+from cachekeep.domain.ports import WorldError
 from cachekeep.monitor.alarms import AlarmKeeper
 from cachekeep.store.sqlite import SqliteStore
 
@@ -58,6 +59,8 @@ class Series:
 
     def read(self, subject: Subject, names: Collection[str], start: int, end: int, period: int) -> Mapping[str, Column]:
         self.reads += 1
+        if self.trouble:
+            raise WorldError(self.trouble)
         return {name: self._column(self.points.get((subject, name), {}), start, end, period) for name in names}
 
     @staticmethod

@@ -68,6 +68,13 @@ def test_a_fault_is_the_clients_exception_in_every_protocol(client: Any) -> None
         ask(client, {"Id": "m1", "MetricStat": stat()}, NextToken="nonsense")
 
 
+def test_series_that_cannot_be_read_are_not_an_empty_answer(desk: CloudWatchDesk, client: Any) -> None:
+    desk.series.put(node(), "CurrConnections", [1, 2, 3, 4])
+    desk.series.trouble = "the metrics file cannot be read now"
+    code, text = refused(client, {"Id": "m1", "MetricStat": stat()})
+    assert (code, text) == ("ServiceUnavailable", "the metrics file cannot be read now")
+
+
 def test_ten_thousand_queries_are_refused(desk: CloudWatchDesk) -> None:
     queries = [{"Id": f"m{number}", "Expression": "1"} for number in range(10_000)]
     body = json.dumps({"MetricDataQueries": queries, "StartTime": NOW - 60, "EndTime": NOW}).encode()
@@ -162,6 +169,27 @@ def test_labels_take_properties(desk: CloudWatchDesk) -> None:
     label = "${PROP('Dim.CacheClusterId')} ${PROP('MetricName')} ${LABEL} ${MAX} ${LAST} ${NOPE}"
     answer = ask(desk.client(), {"Id": "m", "MetricStat": stat(), "Label": label})
     assert answer["MetricDataResults"][0]["Label"] == "c-001 CurrConnections CurrConnections 2 2 --"
+
+
+def test_a_label_says_two_dashes_for_a_sum_that_no_number_can_hold(desk: CloudWatchDesk) -> None:
+    desk.series.put(node(), "CurrConnections", [1e308, 1e308])
+    answer = ask(desk.client(), {"Id": "m", "MetricStat": stat(), "Label": "${SUM} ${MAX} ${SUM}"})
+    assert answer["MetricDataResults"][0]["Label"] == "-- 1e+308 --"
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "SLICE([m], 1e999)",
+        "CEIL(1e999) + m",
+        "SEARCH('{AWS/ElastiCache,CacheClusterId} c-001', 'Sum', 1e999)",
+        "SORT([m], SUM, ASC, 1e999)",
+        "TIME_SERIES(1e999)",
+    ],
+)
+def test_a_number_that_is_too_large_is_a_mistake_of_the_caller(desk: CloudWatchDesk, expression: str) -> None:
+    with pytest.raises(ClientError, match=r"ValidationError.*too large"):
+        ask(desk.client(), {"Id": "m", "MetricStat": stat()}, {"Id": "e", "Expression": expression})
 
 
 def test_a_search_finds_all_clusters(desk: CloudWatchDesk) -> None:

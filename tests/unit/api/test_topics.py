@@ -74,6 +74,20 @@ def test_a_subscription_is_removed_and_then_the_topic(store: SqliteStore) -> Non
     assert store.get(Topic, REGION, "ops") is None
 
 
+def test_an_address_without_a_mail_server_is_warned_of_and_subscribed(store: SqliteStore) -> None:
+    mail = {**HOOK, "channel": "email", "endpoint": "ops@example.com"}
+
+    def add(body: object) -> dict[str, object]:
+        return asyncio.run(answered(store, Trier(store), ACCOUNT, REGION, body, 7.0, mails=False))
+
+    assert "set CACHEKEEP_SMTP_URL" in str(add(mail)["warning"])
+    assert "warning" not in add(HOOK)
+    assert "warning" not in ask(store, mail)
+    topic = store.get(Topic, REGION, "ops")
+    assert topic is not None
+    assert [subscription.endpoint for subscription in topic.subscriptions] == ["ops@example.com", HOOK["endpoint"]]
+
+
 def test_a_trial_names_the_subscriber_and_its_problem(store: SqliteStore) -> None:
     made = ask(store, HOOK)
     told = {"id": made["subscription"], "channel": "webhook", "endpoint": HOOK["endpoint"], "problem": "it is down"}

@@ -72,6 +72,34 @@ def test_one_type_is_shown_with_its_formula_and_sources(capsys: pytest.CaptureFi
 
 
 @pytest.mark.usefixtures("state")
+@pytest.mark.parametrize("columns", ["80", "60", "40"])
+def test_a_narrow_terminal_cuts_no_price(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    one, many = run(capsys, "cache.c7gn.large"), run(capsys)
+    assert "…" not in one + many
+    table = one.partition("instance(nodes)")[0]
+    for number in ("1143.7056", "0.0664", "148.92", "2026-10-02"):
+        assert number in table
+    assert not [line for line in many.splitlines()[:-1] if len(line) > int(columns)]
+
+
+@pytest.mark.usefixtures("state")
+def test_a_source_is_named_without_a_doubled_word(capsys: pytest.CaptureFixture[str]) -> None:
+    out = run(capsys, "cache.m5.large")
+    assert "source: AWS Price List API" in out
+    assert "source: price:" not in out
+
+
+@pytest.mark.usefixtures("state")
+def test_the_help_has_the_options_and_names_the_import(capsys: pytest.CaptureFixture[str]) -> None:
+    out = run(capsys, "--help")
+    for word in ("--count", "--hours", "--groups", "cost import", "Exit codes"):
+        assert word in out
+
+
+@pytest.mark.usefixtures("state")
 @pytest.mark.parametrize(
     ("arguments", "wrong"),
     [
@@ -112,12 +140,13 @@ def test_imported_prices_stand_beside_the_packages_and_over_older_ones(
 ) -> None:
     file = tmp_path / "index.csv"
     file.write_text(CSV.replace("2025-06-24", "2027-01-01").replace("us-east-1", "eu-west-1"))
-    assert "2 prices of 2027-01-01 read, 2 imported ones are kept" in run(capsys, "import", str(file))
+    assert "2 prices of 2027-01-01 read, 2 imported prices kept" in run(capsys, "import", str(file))
     file = tmp_path / "index.json"
     terms = {"OnDemand": {"A": {"A.1": term("0.5")}}}
     file.write_text(json.dumps(offer(terms=terms, publicationDate="2027-01-01T00:00:00Z")))
     page = json.loads(run(capsys, "import", str(file), "--json"))
     assert (page["read"], page["kept"], page["as_of"]) == (1, 3, "2027-01-01")
+    assert "1 price of 2027-01-01 read, 3 imported prices kept" in run(capsys, "import", str(file))
     found = {(r["region"], r["engine"], r["model"]): r for r in rows(capsys, "cache.c7gn.large")}
     assert found["us-east-1", "valkey", "on-demand"]["usd_per_hour"] == 0.5
     assert "SKU A" in found["us-east-1", "valkey", "on-demand"]["source"]
@@ -184,6 +213,17 @@ def test_what_runs_is_shown_at_awss_price_and_at_ours() -> None:
         ["demo", "Valkey", "cache.m5.large"],
         ["prod", "unknown", "unknown"],
     ]
+
+
+def test_without_any_known_price_the_sum_is_unknown_and_so_is_a_machine_of_no_stated_cost() -> None:
+    cost = {"id": "far", "engine": "valkey", "node_type": "cache.m5.large", "nodes": 1, "region": "eu-west-1"}
+    here = {"usd": None, "machine_usd_month": None, "memory_share": 0.25, "cpu_share": 0.1}
+    page = {"resources": [{**cost, "usd": None, "known": False}], "usd": None, "notes": [], "here": here}
+    out = StringIO()
+    show_running(Console(file=out, width=120), page)
+    text = out.getvalue()
+    assert "At AWS unknown: the price of none of them is known\n" in text
+    assert "Here unknown: what this machine costs is not stated, set CACHEKEEP_MACHINE_USD_MONTH; it takes 25.0" in text
 
 
 def test_what_a_killed_import_left_is_cleared_away_and_never_read(

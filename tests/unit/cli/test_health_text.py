@@ -15,7 +15,7 @@ from cachekeep.cli.main import main
 from cachekeep.cli.refusal import Refused
 from cachekeep.domain.verdicts import read_thresholds
 from cachekeep.plan.health import NodeReading, assemble
-from cachekeep.plan.verdict import Context
+from cachekeep.plan.verdict import Context, Past
 
 THRESHOLDS = read_thresholds(json.loads((files("cachekeep.data") / "thresholds.json").read_text("utf-8")))
 
@@ -29,7 +29,8 @@ def printed(*nodes: NodeReading, width: int = 160) -> tuple[str, int]:
 
 
 def node(name: str, trouble: str | None = None, **values: float) -> NodeReading:
-    return NodeReading(name, Context(1e9, values, "primary", trouble=trouble))
+    past = {metric: Past(recent=value) for metric, value in values.items()}
+    return NodeReading(name, Context(1e9, values, "primary", trouble=trouble), past)
 
 
 def test_three_tiers_with_words_for_verdicts_and_what_to_do() -> None:
@@ -58,6 +59,25 @@ def test_what_nodes_say_is_never_taken_for_markup() -> None:
     text, code = printed(node("a", trouble="[bold]cannot[/nothing] reach it"))
     assert "a: [bold]cannot[/nothing] reach it" in text
     assert code == 3
+
+
+def test_what_nodes_say_is_never_obeyed_by_the_terminal() -> None:
+    text, _ = printed(node("a", trouble="\x1b]0;owned\x07 \x9b2J \u202e\r cannot reach it"))
+    assert "a: ?]0;owned? ?2J ?? cannot reach it" in text
+    assert all(char.isprintable() or char == "\n" for char in text)
+    console = Console(file=StringIO(), width=100, highlight=False)
+    entry = {"id": "far", "kind": "target", "level": "unknown", "sentence": "no numbers from \x1b[2Jfar"}
+    show_all(console, {"region": "us-east-1", "resources": [entry]})
+    assert isinstance(console.file, StringIO)
+    assert "no numbers from ?[2Jfar" in console.file.getvalue()
+
+
+def test_where_nodes_differ_each_is_told_the_worst_first() -> None:
+    text, _ = printed(node("a-001", CPUUtilization=20), node("a-002", CPUUtilization=95), node("a-003", trouble="no"))
+    assert "    nodes: a-002 risk 95 %, a-001 safe 20 %, a-003 unknown" in text.splitlines()
+    many = [node(f"a-{number:03}", CPUUtilization=95 if number else 20) for number in range(12)]
+    assert "a-008 risk 95 % and 4 more" in printed(*many)[0]
+    assert "    nodes: " not in printed(node("a-001", CPUUtilization=95), node("a-002", CPUUtilization=90))[0]
 
 
 def test_an_overview_has_a_line_for_each() -> None:

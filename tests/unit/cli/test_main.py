@@ -136,7 +136,8 @@ def test_a_directory_that_is_not_ours_is_never_emptied(capsys: pytest.CaptureFix
 
 def test_only_what_is_ours_is_deleted(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    (tmp_path / "service.lock").touch()
+    for name in ("service.lock", "metrics.sqlite", "metrics.sqlite-wal", "metrics-token", "prices.csv"):
+        (tmp_path / name).touch()
     (tmp_path / "nodes").mkdir()
     code, out, _ = run(capsys, "down", "--delete-data", "--yes", "--state-dir", str(tmp_path))
     assert code == 0

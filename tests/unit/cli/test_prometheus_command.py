@@ -42,7 +42,7 @@ def test_without_a_token_a_sentence_says_why(state: Path, capsys: pytest.Capture
     code, out, err = run(capsys, "token")
     assert code
     assert out == ""
-    assert "has not been started" in err
+    assert "the next start of the service makes it: `cachekeep down` if one runs, then `cachekeep up`" in err
 
 
 def test_rules_and_dashboard_are_printed_whole(state: Path, capsys: pytest.CaptureFixture[str]) -> None:

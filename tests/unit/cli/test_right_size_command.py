@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from cachekeep.cli.main import app
-from cachekeep.cli.refusal import SERVICE_DOWN, Refused
-from cachekeep.cli.right_size import BAD_NUMBER, NO_ANSWER, exit_code
+from cachekeep.cli.refusal import MISUSE, SERVICE_DOWN, Refused
+from cachekeep.cli.right_size import NO_ANSWER, exit_code
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,7 @@ def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bad_numbers_are_refused_in_a_sentence(arguments: list[str], wrong: str) -> None:
     with pytest.raises(Refused, match=wrong) as refused:
         app(["right-size", "demo", *arguments])
-    assert refused.value.code == BAD_NUMBER == 64
+    assert refused.value.code == MISUSE == 2
     assert len(str(refused.value)) < 120
 
 

@@ -122,6 +122,13 @@ def test_what_waits_for_the_window_is_shown(store: SqliteStore) -> None:
     assert "changes wait for the window mon:03:00-mon:04:00" in printed(page)
 
 
+def test_rows_tell_when_what_they_show_was_made(store: SqliteStore) -> None:
+    group, cluster = replace(group_of("g", ("g-001",)), created_at=NOW + 5), replace(cluster_of("c", 2), created_at=NOW)
+    put(store, group, cluster_of("g-001", 1, group="g"), cluster)
+    page = status_of(store, {}, "http://x")
+    assert (page["groups"][0]["created_at"], page["clusters"][0]["created_at"]) == (NOW + 5, NOW)
+
+
 def test_where_addresses_cannot_move_the_first_members_is_the_configuration_endpoint(store: SqliteStore) -> None:
     group, members = sharded()
     put(store, replace(group, configuration_endpoint=None), *members)

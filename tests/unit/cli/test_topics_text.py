@@ -29,6 +29,11 @@ def test_a_new_secret_is_shown_and_an_old_one_is_not() -> None:
     assert not any("secret" in line for line in added_lines(page))
 
 
+def test_what_the_service_warns_of_is_told() -> None:
+    page = {"topic": TOPIC, "subscription": "1a", "warning": "no mail can be sent yet"}
+    assert "Warning: no mail can be sent yet" in added_lines(page)
+
+
 def test_a_trial_says_who_was_told_and_why_others_were_not() -> None:
     results = [
         {"channel": "webhook", "endpoint": "https://example.com/in", "problem": None},

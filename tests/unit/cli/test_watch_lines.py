@@ -9,7 +9,7 @@ import pytest
 
 from cachekeep.cli.main import main
 from cachekeep.cli.refusal import Refused
-from cachekeep.cli.watch import PASSWORD_VARIABLE, added_lines, lines_of, password
+from cachekeep.cli.watch import PASSWORD_VARIABLE, added_lines, lines_of, password, show
 
 TARGET: dict[str, Any] = {
     "id": "shop",
@@ -77,3 +77,8 @@ def test_what_was_added_is_told() -> None:
         "  note: 1 more node does not answer from here",
     ]
     assert added_lines({"target": NEW, "problem": "it is gone"}) == ["shop was added, but does not answer: it is gone"]
+
+
+def test_what_endpoints_say_is_never_obeyed_by_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    show(["far  \x1b[2Jredis \x9b1m[bold]7[/bold]"])
+    assert capsys.readouterr().out == "far  ?[2Jredis ?1m[bold]7[/bold]\n"

@@ -10,7 +10,7 @@ from cachekeep.data.metrics import metrics
 from cachekeep.data.thresholds import thresholds
 from cachekeep.domain.metrics import Tier
 from cachekeep.domain.verdicts import Level
-from cachekeep.plan.verdict import NO_PAST, Context, judge
+from cachekeep.plan.verdict import Context, Past, judge
 
 MIB, MINUTE_MS = 1048576.0, 60_000.0
 SAFE, WARNING, RISK = Level.SAFE, Level.WARNING, Level.RISK
@@ -35,7 +35,7 @@ ROWS = [
 
 
 def level(title: str, value: float) -> Level:
-    return judge(BY_TITLE[title], value, NO_PAST, Context(1e9, role="primary")).level
+    return judge(BY_TITLE[title], value, Past(recent=value), Context(1e9, role="primary")).level
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])

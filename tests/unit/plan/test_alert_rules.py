@@ -16,7 +16,7 @@ from cachekeep.data.thresholds import thresholds
 from cachekeep.domain.metrics import MetricKind
 from cachekeep.domain.verdicts import Bound, Level, Threshold
 from cachekeep.plan.alert_rules import alert_rules, prometheus_name
-from cachekeep.plan.verdict import NO_PAST, Context, judge, overridden
+from cachekeep.plan.verdict import Context, Past, judge, overridden
 from tests.promql import Malformed, Series, evaluate, names, parse
 
 TEXT = alert_rules(thresholds(), metrics())
@@ -74,7 +74,7 @@ def test_rules_and_verdicts_agree_at_every_bound(threshold: Threshold) -> None:
                 continue
             series = {**flat("BytesUsedForCache", 1e9), **flat("IsMaster", 1), **flat(threshold.metric, value)}
             context = Context(0.0, {"BytesUsedForCache": 1e9, threshold.metric: value}, "primary")
-            verdict = judge(threshold, value, NO_PAST, context)
+            verdict = judge(threshold, value, Past(recent=value), context)
             risk, warning = (fires(f"Cachekeep{threshold.metric}{level}", series) for level in ("Risk", "Warning"))
             low = threshold.lower is not None and fires(f"Cachekeep{threshold.metric}LowWarning", series)
             fired = Level.RISK if risk else Level.WARNING if warning or low else Level.SAFE

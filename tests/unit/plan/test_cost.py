@@ -101,8 +101,9 @@ def test_a_region_without_prices_is_unknown_unless_another_ones_are_asked_for() 
     )
 
 
-def test_the_engine_here_costs_nothing_or_its_larger_share_of_the_machine() -> None:
-    assert cost_here(1e9, 0.5, 4e9, 4).usd == 0
+def test_the_engine_here_costs_its_larger_share_of_the_machine_or_an_unknown_sum() -> None:
+    assert cost_here(1e9, 0.5, 4e9, 4).usd is None
+    assert cost_here(1e9, 0.5, 4e9, 4, Decimal(0)).usd == 0
     here = cost_here(1e9, 0.5, 4e9, 4, Decimal(80))
     assert (here.memory_share, here.cpu_share, here.usd) == (0.25, 0.125, Decimal(20))
     assert cost_here(None, None, 4e9, 4, Decimal(80)).usd is None

@@ -10,9 +10,9 @@ import pytest
 
 from cachekeep.domain.metric_ports import SampledKey
 from cachekeep.domain.verdicts import Level, read_thresholds
-from cachekeep.plan.causes import CommandTime, Evidence, command_times
-from cachekeep.plan.health import NodeReading, assemble, exit_code
-from cachekeep.plan.verdict import Context
+from cachekeep.plan.causes import CommandTime, Evidence, command_times, of_users
+from cachekeep.plan.health import EXIT_CODES, NodeReading, assemble
+from cachekeep.plan.verdict import Context, Past
 
 MIB = 1048576
 THRESHOLDS = read_thresholds(json.loads((files("cachekeep.data") / "thresholds.json").read_text("utf-8")))
@@ -20,7 +20,9 @@ WELL = {"CPUUtilization": 10.0, "EngineCPUUtilization": 5.0, "DatabaseMemoryUsag
 
 
 def node(name: str, evidence: Evidence | None = None, trouble: str | None = None, **values: float) -> NodeReading:
-    return NodeReading(name, Context(1e9, {**WELL, **values}, "primary", trouble=trouble), {}, evidence or Evidence())
+    context = Context(1e9, {**WELL, **values}, "primary", trouble=trouble)
+    past = {name: Past(recent=value) for name, value in context.values.items()}
+    return NodeReading(name, context, past, evidence or Evidence())
 
 
 def report(*nodes: NodeReading) -> dict[str, Any]:
@@ -55,9 +57,13 @@ def test_a_report_is_plain_json() -> None:
 
 def test_a_silent_node_is_told_and_hides_nothing() -> None:
     whole = report(node("a"), node("b", trouble="cannot reach it"))
-    assert (whole["level"], whole["exit_code"]) == ("safe", 3)
-    assert whole["sentence"] == "all that is known is safe; no numbers from b"
-    assert report(node("a", CPUUtilization=70), node("b", trouble="no"))["exit_code"] == 1
+    assert (whole["level"], whole["exit_code"]) == ("unknown", 3)
+    assert whole["sentence"] == "no numbers from b: cannot reach it"
+    whole = report(node("a", CPUUtilization=70), node("b", trouble="no"))
+    assert (whole["level"], whole["exit_code"]) == ("warning", 1)
+    assert whole["sentence"] == "warning: CPU Utilization; no numbers from b: no"
+    whole = report(*[node(name, trouble="no") for name in "abcde"])
+    assert whole["sentence"].endswith("no numbers from c: no; and 2 more nodes")
 
 
 def test_a_group_without_nodes_is_unknown() -> None:
@@ -65,9 +71,12 @@ def test_a_group_without_nodes_is_unknown() -> None:
     assert (whole["level"], whole["exit_code"], whole["sentence"]) == ("unknown", 3, "nothing is known yet")
 
 
-@pytest.mark.parametrize(("level", "code"), [(Level.SAFE, 0), (Level.UNKNOWN, 0), (Level.WARNING, 1), (Level.RISK, 2)])
-def test_the_exit_code_is_that_of_the_worst_verdict(level: Level, code: int) -> None:
-    assert exit_code(level, cannot_tell=False) == code
+def test_the_exit_code_is_that_of_the_worst_verdict() -> None:
+    assert EXIT_CODES == {Level.SAFE: 0, Level.WARNING: 1, Level.RISK: 2, Level.UNKNOWN: 3}
+    # A metric that is unknown among others changes nothing; when nothing is known, that cannot be told.
+    codes = [report(node("a", **values))["exit_code"] for values in ({}, {"CPUUtilization": 70}, {"SwapUsage": 1e9})]
+    assert codes == [0, 1, 2]
+    assert report(NodeReading("new", Context(1e9)))["exit_code"] == 3
 
 
 @pytest.mark.parametrize(
@@ -149,3 +158,17 @@ def test_the_time_of_commands_is_what_was_added_between_two_readings() -> None:
     }
     expected = (CommandTime("keys", 1, 900), CommandTime("get", 5, 30), CommandTime("set", 2, 7))
     assert command_times(before, after) == expected
+
+
+def test_our_own_questions_are_no_evidence_unless_they_are_too_many_to_be_ours() -> None:
+    ours = [CommandTime("info", 20, 90), CommandTime("latency|histogram", 1, 9), CommandTime("replconf", 10, 5)]
+    theirs = [CommandTime("get", 1, 1), CommandTime("config|get", 500, 9)]
+    assert of_users([*ours, *theirs], 10) == tuple(theirs)
+    assert of_users([CommandTime("info", 500, 9)], 1000) == ()
+    assert of_users([CommandTime("info", 500, 9)], float("inf")) == ()
+
+
+def test_the_keys_that_were_sampled_count_only_where_no_look_was_taken_meanwhile() -> None:
+    sampled = [CommandTime("randomkey", 1000, 90), CommandTime("object|idletime", 1000, 9)]
+    assert of_users(sampled, 10, with_looks=True) == ()
+    assert of_users(sampled, 10) == tuple(sampled)

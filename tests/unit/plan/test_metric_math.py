@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from cachekeep.domain.alarms import MetricQuery
 from cachekeep.plan.metric_functions import Series, Window
 from cachekeep.plan.metric_math import Book, MathError, Search, check_queries, parse_search
+from cachekeep.plan.metric_math_parse import parse
 
 FETCHED = {
     "m1": Series("m1", 60, [0, 60, 120], [1.0, 2.0, 4.0]),
@@ -168,3 +169,9 @@ def test_a_search_is_taken_apart() -> None:
     assert parse_search('{AWS/ElastiCache, CacheClusterId} MetricName="Evictions" AND demo', "Sum", 60) == Search(
         "AWS/ElastiCache", frozenset({"CacheClusterId"}), (("MetricName", "Evictions"),), ("demo",), "Sum", 60
     )
+
+
+@pytest.mark.parametrize("text", ['SELECT AVG(CPUUtilization) FROM "AWS/ElastiCache"', "  select\tMAX(a) FROM b"])
+def test_a_query_of_metrics_insights_is_said_not_to_be_supported(text: str) -> None:
+    with pytest.raises(MathError, match=r"Metrics Insights queries .* are not supported"):
+        parse(text)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
+from io import StringIO
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from cachekeep.cli.console import console
 from cachekeep.cli.right_size import exit_code, show_right_size
@@ -88,6 +90,31 @@ def test_redis_is_offered_valkey_beside_it() -> None:
     best = size(replace(CALM, engine=Engine.REDIS)).candidates[0]
     assert best.engine is Engine.VALKEY
     assert "Valkey instead of Redis" in best.notes
+
+
+def test_redis_is_told_each_shape_once_with_both_prices() -> None:
+    result = size(replace(CALM, engine=Engine.REDIS, used_bytes=9.0 * GIB))
+    for shapes in (result.candidates, result.rejected):
+        told = [(shape.node_type, shape.shards, shape.replicas) for shape in shapes]
+        assert len(told) == len(set(told)) > 1
+    assert all(dict(shape.usd_by_engine).keys() == {Engine.VALKEY, Engine.REDIS} for shape in result.candidates)
+
+
+@pytest.mark.parametrize("width", [80, 60, 40])
+def test_a_narrow_terminal_cuts_no_price_of_a_shape(width: int) -> None:
+    page = as_json(size(replace(CALM, engine=Engine.REDIS, used_bytes=9.0 * GIB)))
+    page |= {"history": {"from": None, "to": None}, "notes": []}
+    out = StringIO()
+    show_right_size(Console(file=out, width=width, highlight=False), page)
+    text = out.getvalue()
+    for shape in page["candidates"][:8]:
+        for usd in shape["usd_month_by_engine"].values():
+            assert f"{usd:,.2f}" in text
+    assert "…" not in text
+    assert "all of these: Valkey instead of Redis" in text
+    table = text[text.index("Node type") : text.index("all of these")].splitlines()
+    assert max(map(len, table)) <= width
+    assert "Engine" not in table[0]
 
 
 def test_fewer_replicas_are_offered_down_to_one_and_said_in_the_answer() -> None:

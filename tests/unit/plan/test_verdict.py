@@ -10,7 +10,7 @@ import pytest
 
 from cachekeep.domain.metrics import Column, Tier
 from cachekeep.domain.verdicts import Bound, Level, Threshold, read_thresholds, worst
-from cachekeep.plan.verdict import NO_PAST, Context, baseline_bytes_per_s, judge, overridden, past_of
+from cachekeep.plan.verdict import Context, Past, baseline_bytes_per_s, judge, overridden, past_of
 
 MIB = 1048576
 NOW = 1_000_000_020.0
@@ -20,8 +20,11 @@ SAFE, WARNING, RISK, UNKNOWN = Level.SAFE, Level.WARNING, Level.RISK, Level.UNKN
 
 
 def of(metric: str, value: float | None, column: Column | None = None, **context: Any) -> Any:
+    """Without a column: the value as it is now and was in the last minutes."""
+    if column is None:
+        column = Column() if value is None else minutes([value] * 2)
     threshold = THRESHOLDS[metric]
-    return judge(threshold, value, past_of(threshold, column or Column(), NOW), Context(NOW, **context))
+    return judge(threshold, value, past_of(threshold, column, NOW), Context(NOW, **context))
 
 
 def minutes(values: list[float], *, ago_s: int = 60) -> Column:
@@ -109,7 +112,18 @@ def test_one_busy_minute_of_five_is_not_a_busy_node() -> None:
     assert of("CPUUtilization", 95, minutes([10, 10, 10, 10, 95])).level is SAFE
     assert of("CPUUtilization", 95, minutes([90, 90, 90, 90, 95])).level is RISK
     # Nothing newer than an hour: the reading of now is all there is.
-    assert of("CPUUtilization", 95, minutes([10] * 5, ago_s=3600)).level is RISK
+    assert of("CPUUtilization", 95, minutes([10] * 5, ago_s=3600)).level is UNKNOWN
+
+
+@pytest.mark.parametrize("metric", ["CPUUtilization", "NetworkConntrackAllowanceExceeded", "CacheHitRate"])
+def test_an_average_or_a_maximum_of_less_than_a_minute_is_unknown(metric: str) -> None:
+    # The first point may be of a single second.
+    for column in (Column(), minutes([95.0])):
+        verdict = of(metric, 95, column)
+        assert (verdict.level, verdict.number) == (UNKNOWN, 95)
+        assert verdict.sentence.endswith("not measured for a whole minute yet")
+    assert of(metric, 95, minutes([95.0, 95.0])).level is not UNKNOWN
+    assert of("SwapUsage", 0, Column()).level is SAFE
 
 
 def test_the_worst_minute_of_five_counts_for_what_was_dropped() -> None:
@@ -157,11 +171,11 @@ def test_little_swap_that_grows_steadily_is_a_risk() -> None:
 
 def test_a_group_may_have_numbers_of_its_own() -> None:
     own = {t.metric: t for t in overridden(list(THRESHOLDS.values()), {"CPUUtilization": {"warning": 30}})}
-    assert judge(own["CPUUtilization"], 30, NO_PAST, Context(NOW)).level is WARNING
-    assert judge(own["CPUUtilization"], 80, NO_PAST, Context(NOW)).level is RISK
+    assert judge(own["CPUUtilization"], 30, Past(recent=30), Context(NOW)).level is WARNING
+    assert judge(own["CPUUtilization"], 80, Past(recent=80), Context(NOW)).level is RISK
     assert own["SwapUsage"] == THRESHOLDS["SwapUsage"]
     own = {t.metric: t for t in overridden(list(THRESHOLDS.values()), {"NetworkBytesIn": {"warning": 5, "risk": 9}})}
-    assert judge(own["NetworkBytesIn"], 10, NO_PAST, Context(NOW)).level is RISK
+    assert judge(own["NetworkBytesIn"], 10, Past(recent=10), Context(NOW)).level is RISK
 
 
 @pytest.mark.parametrize(
@@ -175,6 +189,8 @@ def test_a_group_may_have_numbers_of_its_own() -> None:
         ({"CPUUtilization": {"risk": True}}, "risk is not a number"),
         ({"CPUUtilization": {"risk": float("nan")}}, "risk is not a number"),
         ({"CPUUtilization": {"risk": "80"}}, "risk is not a number"),
+        ({"CPUUtilization": {"risk": 10**400}}, "risk is not a number"),
+        ({"SwapUsage": {"risk": -(10**400)}}, "risk is not a number"),
         ({"CPUUtilization": {"danger": 80}}, "give warning, risk or both"),
         ({"CPUUtilization": {}}, "give warning, risk or both"),
         ({"CPUUtilization": 80}, "give warning, risk or both"),

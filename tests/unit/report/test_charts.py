@@ -108,7 +108,8 @@ def test_a_metric_that_is_judged_by_its_peak_shows_its_peak(series: SeriesFile) 
     assert draw(series, replace(asked, peaks=False), BEGIN, BEGIN + 86400)["series"][0]["values"] == [5]
 
 
-@pytest.mark.parametrize(("hours", "period"), [(1, 60), (6, 60), (24, 300), (168, 3600), (360, 3600), (10920, 86400)])
+@pytest.mark.parametrize(("hours", "period"), [(1, 60), (6, 60), (24, 300), (168, 3600), (360, 3600),
+                                               (63 * 24, 6 * 3600), (10920, 86400)])  # fmt: skip
 def test_the_period_keeps_a_chart_to_some_hundred_points(hours: int, period: int) -> None:
     assert period_of(hours * 3600) == period
 
@@ -135,9 +136,22 @@ def test_a_metric_that_is_judged_by_spikes_has_no_bands() -> None:
     assert bands_of(known()["NetworkPacketsIn"]) == []
 
 
+@pytest.mark.parametrize(("name", "judged_by"), [("CurrConnections", "ConnectionsUsagePercentage"), ("SwapUsage",) * 2])
+def test_a_chart_names_the_metric_whose_verdict_it_has(series: SeriesFile, name: str, judged_by: str) -> None:
+    assert draw(series, chart(name, node(1)), BEGIN, BEGIN + 600)["judged_by"] == judged_by
+
+
 def test_connections_have_the_bands_of_their_share_of_the_limit() -> None:
     values = {"CurrConnections": 130.0, "ConnectionsUsagePercentage": 0.2}
     asked = ask(Shown([node(1)], values), metrics()["CurrConnections"], REGION, "orders", known())
     assert [round(band["to"]) for band in asked.bands[:2]] == [45_500, 58_500]  # 70 % and 90 % of 65,000
     nothing_known = ask(Shown([node(1)]), metrics()["CurrConnections"], REGION, "orders", known())
     assert nothing_known.bands == ()
+
+
+def test_points_that_cannot_be_read_are_said_and_not_drawn_as_none(series: SeriesFile, tmp_path: Path) -> None:
+    write(series, [0, 1], "CurrConnections", [3, 4], node(1))
+    (tmp_path / "metrics.sqlite").rename(tmp_path / "elsewhere")
+    made = draw(series, chart("CurrConnections", node(1)), BEGIN, BEGIN + 600)
+    assert made["starts"] == []
+    assert "cannot be read now" in made["note"]

@@ -165,3 +165,11 @@ def test_the_page_takes_hours_and_utilisation_and_another_regions_prices(tmp_pat
     assert page["usd"] == float(Decimal("0.1248") * 50)
     assert page["usage"] == {"utilisation": 50.0, "hours": 100.0}
     assert page["here"]["machine_usd_month"] == 10.0
+
+
+def test_a_history_that_cannot_be_read_costs_only_the_cpu(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, machine_usd_month=80.0, groups=[DEMO])
+    desk.series.trouble = "the metrics file cannot be read now"
+    page = asyncio.run(desk.reports.page(REGION, {}))
+    assert page["total"] == "182.21"
+    assert "the CPU of 2 nodes is not known yet" in page["notes"]

@@ -66,7 +66,12 @@ class World:
             return self._info()
         names, start, end, _ = more
         self.asked.append(f"series {first.id} {end - start}")
-        found = self.columns.get(first, {})
+        if self.trouble:
+            raise WorldError(self.trouble)
+        node = self.nodes[first]
+        # Where nothing else is said, it was always as it is now.
+        found = {name: minutes([value] * 2, node.at) for name, value in node.values.items()}
+        found |= self.columns.get(first, {})
         return {name: found.get(name, Column()) for name in names}
 
     async def _info(self) -> Mapping[str, str]:
@@ -139,8 +144,8 @@ def desk(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> Desk:
     return Desk(world, store, HealthReports(monitoring, world, store, thresholds(), {"cache.big": 625e6}))
 
 
-def minutes(values: Sequence[float]) -> Column:
-    starts = [int(NOW) // 60 * 60 - 60 * (len(values) - at) for at in range(len(values))]
+def minutes(values: Sequence[float], now: float = NOW) -> Column:
+    starts = [int(now) // 60 * 60 - 60 * (len(values) - at) for at in range(len(values))]
     return Column(starts, [1.0] * len(values), values, values, values)
 
 
@@ -153,8 +158,8 @@ def fault(code: str, words: str = "There is no") -> Iterator[None]:
 
 def test_a_group_is_judged_by_all_of_its_members_and_each_member_by_itself(desk: Desk) -> None:
     desk.world.add("demo-001", group="demo")
-    desk.world.add("demo-002", group="demo", CPUUtilization=85)
-    desk.world.add("other-001", group="other", CPUUtilization=65)
+    desk.world.add("demo-002", group="demo", DatabaseMemoryUsagePercentage=85)
+    desk.world.add("other-001", group="other", DatabaseMemoryUsagePercentage=75)
     whole = desk.reports.report(REGION, "demo")
     assert (whole["id"], whole["level"], whole["exit_code"]) == ("demo", "risk", 2)
     assert [node["id"] for node in whole["nodes"]] == ["demo-001", "demo-002"]
@@ -167,6 +172,19 @@ def test_nodes_of_one_cluster_are_told_apart(desk: Desk) -> None:
     desk.world.add("sessions")
     desk.world.add("sessions", node_id="0002", CPUUtilization=85)
     assert desk.metric("sessions", "CPUUtilization")["node"] == "sessions/0002"
+    # As it is called here, it can be asked for.
+    assert desk.reports.report(REGION, "sessions/0002")["level"] == "risk"
+    assert [node["id"] for node in desk.reports.report(REGION, "sessions/0001")["nodes"]] == ["sessions/0001"]
+    assert desk.reports.report(REGION, "sessions/0001")["level"] == "safe"
+    with fault("ResourceNotFoundFault"):
+        desk.reports.report(REGION, "sessions/0003")
+
+
+def test_a_member_of_a_group_is_found_with_its_node_and_judged_by_the_groups_numbers(desk: Desk) -> None:
+    desk.watch("far")
+    desk.world.add("far-001", group="far", DatabaseMemoryUsagePercentage=50)
+    desk.reports.change(REGION, "far", {"DatabaseMemoryUsagePercentage": {"warning": 40}}, [])
+    assert desk.reports.report(REGION, "far-001/0001")["level"] == "warning"
 
 
 def test_what_there_is_not_is_not_found(desk: Desk) -> None:
@@ -203,9 +221,16 @@ def test_what_such_a_node_never_has_is_told(desk: Desk) -> None:
 def test_a_silent_node_is_told_in_reports_and_levels(desk: Desk) -> None:
     desk.world.add("demo-001", group="demo")
     desk.world.add("demo-002", group="demo", CPUUtilization=99, trouble="127.0.0.1:6379 did not answer within 1 s")
-    assert desk.reports.levels(REGION) == {"demo": "safe"}
+    assert desk.reports.levels(REGION) == {"demo": "unknown"}
+    why = "no numbers from demo-002: 127.0.0.1:6379 did not answer within 1 s"
     report = desk.reports.report(REGION, "demo")
-    assert (report["exit_code"], report["sentence"]) == (3, "all that is known is safe; no numbers from demo-002")
+    assert (report["level"], report["exit_code"], report["sentence"]) == ("unknown", 3, why)
+    desk.watch("demo")
+    (entry,) = desk.reports.overview(REGION)["resources"]
+    assert (entry["level"], entry["exit_code"], entry["sentence"]) == ("unknown", 3, why)
+    desk.world.add("demo-001", group="demo", DatabaseMemoryUsagePercentage=99)
+    desk.world.now += 6
+    assert desk.reports.levels(REGION) == {"demo": "risk"}
     assert desk.reports.report(REGION, "demo-002")["exit_code"] == 3
 
 
@@ -219,10 +244,14 @@ def test_a_warning_weighs_more_than_not_knowing_in_the_code_of_all(desk: Desk) -
     desk.watch("a")
     assert desk.reports.overview(REGION)["exit_code"] == 3
     desk.watch("b")
-    desk.world.add("b", CPUUtilization=65)
+    desk.world.add("b")
+    overview = desk.reports.overview(REGION)
+    assert (overview["exit_code"], overview["level"]) == (3, "unknown")
+    desk.world.now += 6
+    desk.world.add("b", DatabaseMemoryUsagePercentage=75)
     assert desk.reports.overview(REGION)["exit_code"] == 1
     desk.watch("c")
-    desk.world.add("c", CPUUtilization=85)
+    desk.world.add("c", DatabaseMemoryUsagePercentage=85)
     overview = desk.reports.overview(REGION)
     assert (overview["exit_code"], overview["level"]) == (2, "risk")
     assert [entry["exit_code"] for entry in overview["resources"]] == [3, 1, 2]
@@ -268,10 +297,10 @@ def test_levels_never_read_files_and_learn_the_history_from_the_task(desk: Desk)
 def test_a_level_is_kept_for_seconds_and_no_longer(desk: Desk) -> None:
     desk.world.add("demo-001")
     assert desk.reports.levels(REGION) == {"demo-001": "safe"}
-    desk.world.add("demo-001", CPUUtilization=90)
+    desk.world.add("demo-001", DatabaseMemoryUsagePercentage=90)
     assert desk.reports.levels(REGION) == {"demo-001": "safe"}
     desk.world.now += 6
-    desk.world.add("demo-001", CPUUtilization=90)
+    desk.world.add("demo-001", DatabaseMemoryUsagePercentage=90)
     assert desk.reports.levels(REGION) == {"demo-001": "risk"}
     desk.world.add("demo-001", trouble="gone")
     assert desk.reports.levels(REGION) == {"demo-001": "unknown"}
@@ -284,12 +313,12 @@ def test_of_many_nodes_only_some_are_judged_anew_at_once(desk: Desk) -> None:
     assert set(desk.reports.levels(REGION).values()) == {"safe"}
     rounds = 0
     for name in names:
-        desk.world.add(name, CPUUtilization=90)
+        desk.world.add(name, DatabaseMemoryUsagePercentage=90)
     while set(desk.reports.levels(REGION).values()) != {"risk"}:
         rounds += 1
         desk.world.now += 6
         for name in names:
-            desk.world.add(name, CPUUtilization=90)
+            desk.world.add(name, DatabaseMemoryUsagePercentage=90)
     assert 1 < rounds <= 3
 
 
@@ -353,19 +382,29 @@ def test_a_command_time_window_over_a_restart_tells_of_all_since_the_start(desk:
     assert desk.metric("demo-001", "EngineCPUUtilization")["evidence"][0].endswith("since the engine's start")
 
 
+def test_commands_of_our_own_are_never_named(desk: Desk) -> None:
+    desk.world.add("demo-001", EngineCPUUtilization=90)
+    old = {"uptime_in_seconds": "1000"}
+    desk.world.infos = [info(info=90_000, get=500) | old, info(info=90_400, config=300, get=500) | old]
+    asyncio.run(desk.reports.examined(REGION, "demo-001"))
+    # Nobody else asked within the look, so it is the time since the start that counts.
+    (line,) = desk.metric("demo-001", "EngineCPUUtilization")["evidence"]
+    assert line == "GET: 100% of the time of commands, 5 calls since the engine's start"
+
+
 def test_numbers_of_its_own_change_the_verdict_and_go_when_unset(desk: Desk) -> None:
     desk.watch("far")
-    desk.world.add("far", CPUUtilization=50)
+    desk.world.add("far", DatabaseMemoryUsagePercentage=50)
     page: Callable[[Mapping[str, Any]], Any] = lambda body: health_page.changed(desk.reports, REGION, body)  # noqa: E731
     assert desk.reports.levels(REGION) == {"far": "safe"}
-    answer = page({"name": "FAR", "set": {"cpuutilization": {"warning": 40}}})
-    assert answer == {"id": "far", "own_thresholds": {"CPUUtilization": {"warning": 40}}}
+    answer = page({"name": "FAR", "set": {"databasememoryusagepercentage": {"warning": 40}}})
+    assert answer == {"id": "far", "own_thresholds": {"DatabaseMemoryUsagePercentage": {"warning": 40}}}
     assert desk.reports.levels(REGION) == {"far": "warning"}
     assert desk.reports.report(REGION, "far")["own_thresholds"] == answer["own_thresholds"]
-    assert desk.reports.thresholds_of(REGION, "far")["CPUUtilization"].warning == desk_bound(">= 40")
-    page({"name": "far", "set": {"CPUUtilization": {"risk": 45}}})
+    assert desk.reports.thresholds_of(REGION, "far")["DatabaseMemoryUsagePercentage"].warning == desk_bound(">= 40")
+    page({"name": "far", "set": {"DatabaseMemoryUsagePercentage": {"risk": 45}}})
     assert desk.reports.levels(REGION) == {"far": "risk"}
-    assert page({"name": "far", "unset": ["CPUUtilization"]})["own_thresholds"] == {}
+    assert page({"name": "far", "unset": ["DatabaseMemoryUsagePercentage"]})["own_thresholds"] == {}
     assert desk.reports.levels(REGION) == {"far": "safe"}
 
 
@@ -375,13 +414,13 @@ def desk_bound(text: str) -> Any:
 
 def test_a_target_of_the_same_name_inherits_nothing(desk: Desk) -> None:
     desk.watch("far")
-    desk.reports.change(REGION, "far", {"CPUUtilization": {"warning": 40}}, [])
+    desk.reports.change(REGION, "far", {"DatabaseMemoryUsagePercentage": {"warning": 40}}, [])
     desk.unwatch("far")
     desk.watch("far", added_at=2.0)
-    desk.world.add("far", CPUUtilization=50)
+    desk.world.add("far", DatabaseMemoryUsagePercentage=50)
     assert desk.reports.levels(REGION) == {"far": "safe"}
-    desk.reports.change(REGION, "far", {"CPUUtilization": {"risk": 90}}, [])
-    assert desk.reports.report(REGION, "far")["own_thresholds"] == {"CPUUtilization": {"risk": 90}}
+    desk.reports.change(REGION, "far", {"DatabaseMemoryUsagePercentage": {"risk": 90}}, [])
+    assert desk.reports.report(REGION, "far")["own_thresholds"] == {"DatabaseMemoryUsagePercentage": {"risk": 90}}
 
 
 def test_numbers_whose_owner_is_gone_are_swept_away(desk: Desk) -> None:
@@ -412,6 +451,7 @@ def test_numbers_made_for_other_thresholds_are_passed_over(desk: Desk) -> None:
         ({"name": "far", "set": {"Nonsense": {"risk": 1}}}, "InvalidParameterValue", "no threshold for 'Nonsense'"),
         ({"name": "far", "set": {"CPUUtilization": 5}}, "InvalidParameterValue", "give warning, risk or both"),
         ({"name": "far", "set": {"CPUUtilization": {"risk": "5"}}}, "InvalidParameterValue", "not a number"),
+        ({"name": "far", "set": {"CPUUtilization": {"risk": 10**400}}}, "InvalidParameterValue", "not a number"),
         ({"name": "far", "set": {"CPUUtilization": {"warning": 90}}}, "InvalidParameterValue", "lies above the risk"),
         ({"name": "far", "set": {"NetworkBytesIn": {"warning": 90}}}, "InvalidParameterValue", "both warning and risk"),
     ],
@@ -432,3 +472,12 @@ def test_the_page_tells_all_or_one_with_or_without_a_closer_look(desk: Desk) -> 
     assert "clients" not in desk.world.asked
     assert asyncio.run(health_page.told(desk.reports, REGION, {"name": "DEMO-001"}))["id"] == "demo-001"
     assert "clients" in desk.world.asked
+
+
+def test_without_its_history_a_node_is_judged_by_its_last_values(desk: Desk) -> None:
+    desk.world.add("one", DatabaseMemoryUsagePercentage=99.0)
+    desk.world.trouble = "the metrics file cannot be read now"
+    assert desk.metric("one", "DatabaseMemoryUsagePercentage")["level"] == "risk"
+    assert desk.metric("one", "CPUUtilization")["level"] == "unknown"
+    reads = [asked for asked in desk.world.asked if asked.startswith("series")]
+    assert len(reads) == 1, "again a minute later"

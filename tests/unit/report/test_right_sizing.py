@@ -13,6 +13,7 @@ import pytest
 from cachekeep.data.prices import node_specs
 from cachekeep.domain.faults import Fault
 from cachekeep.domain.metrics import Current, Subject, WatchedTarget
+from cachekeep.domain.ports import WorldError
 from cachekeep.report.cost_prices import KnownPrices
 from cachekeep.report.right_size import RightSizing, SizingSources
 from cachekeep.report.right_size_history import growth_per_day
@@ -201,7 +202,7 @@ def test_a_watched_cache_is_sized_without_and_with_its_node_type(tmp_path: Path)
     assert (page["kind"], page["observed"]["shards"], page["observed"]["replicas"]) == ("watched", 2, 1)
     assert (page["observed"]["used_bytes"], page["present"]) == (2.0 * GIB, None)
     assert any("nobody said which node type" in note for note in page["notes"])
-    assert {shape["engine"] for shape in page["candidates"]} == {"redis", "valkey"}
+    assert {tuple(shape["usd_month_by_engine"]) for shape in page["candidates"]} == {("valkey", "redis")}
     desk.targets = [WatchedTarget(REGION, "prod", "rediss://prod.example:6379", node_type="cache.r6g.large")]
     assert desk.page("prod")["present"]["node_type"] == "cache.r6g.large"
     new = WatchedTarget(REGION, "prod", "rediss://other.example:6379", added_at=NOW - 60.0)
@@ -244,3 +245,10 @@ def test_prices_of_another_region_are_used_when_asked_for(tmp_path: Path) -> Non
     assert any("no prices of eu-west-1 are known" in note for note in page["notes"])
     page = asyncio.run(desk.sizing.page("eu-west-1", {"name": "demo", "prices_region": REGION}))
     assert page["candidates"][0]["usd_month"] is not None
+
+
+def test_a_history_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, groups=[PAIR])
+    desk.series.trouble = "the metrics file cannot be read now"
+    with pytest.raises(WorldError, match="cannot be read now"):
+        desk.page()

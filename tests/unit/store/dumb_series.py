@@ -1,6 +1,7 @@
 """A series store that is deliberately dumb: every minute in a dictionary, every read walks all of them.
 
-What SeriesFile is checked against, and a fake SeriesStore for whoever needs one. Forgets nothing, fails never.
+What SeriesFile is checked against, and a fake SeriesStore for whoever needs one. Forgets nothing; reads fail while
+it has trouble.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from cachekeep.domain.metrics import Column, Point, Subject
+from cachekeep.domain.ports import WorldError
 
 HOUR_S = 3600
 
@@ -51,6 +53,8 @@ class DumbSeries:
             self.minutes[subject, start] = dict(points)
 
     def read(self, subject: Subject, names: Collection[str], start: int, end: int, period: int) -> dict[str, Column]:
+        if self.trouble:
+            raise WorldError(self.trouble)
         return {name: self._column(subject, name, start, end, period) for name in names}
 
     def _column(self, subject: Subject, name: str, start: int, end: int, period: int) -> Column:

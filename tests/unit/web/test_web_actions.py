@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
-from browser import Answer, Browser, group, hidden
+from browser import PLAN, Answer, Browser, group, hidden, node
 
 from cachekeep.domain.faults import Fault
+from cachekeep.plan.previews import words
+from cachekeep.web.agreement import still_holds
+from cachekeep.web.sessions import PLAN_S, Plan
 
 CREATE = {"id": "new", "description": "d", "engine": "valkey", "version": "", "node_type": "cache.t4g.micro",
           "cluster_mode": "disabled", "shards": "1", "replicas": "1"}  # fmt: skip
@@ -32,7 +38,7 @@ def test_what_was_planned_is_carried_out_once(browser: Browser) -> None:
     assert (answer.status, answer.header("location")) == (303, "/ui/group/orders")
     fields = {"Action": "TestFailover", "ReplicationGroupId": "orders", "NodeGroupId": "0001"}
     assert browser.operator.performed == [("us-east-1", "AKIA1", fields)]
-    assert "Fail over: accepted." in browser.get("/ui/group/orders").text
+    assert "Fail over of orders: accepted." in browser.get("/ui/group/orders").text
     assert "accepted" not in browser.get("/ui/group/orders").text
     assert confirm(browser, planned).status == 409
     assert len(browser.operator.performed) == 1
@@ -48,6 +54,110 @@ def test_a_plan_is_of_the_session_that_saw_it(browser: Browser) -> None:
     browser.sign_in()
     assert confirm(browser, planned).status == 409
     assert browser.operator.performed == []
+
+
+def made_again(browser: Browser) -> None:
+    browser.views.groups = [group(created_at=2e5)]
+
+
+def roles_swapped(browser: Browser) -> None:
+    browser.views.groups = [group(nodes=[node("orders-001", "replica", 5000), node("orders-002", "primary", 5000)])]
+
+
+def other_step(browser: Browser) -> None:
+    browser.operator.preview = PLAN | {"steps": ["orders-001 takes over."]}
+
+
+def other_warning(browser: Browser) -> None:
+    browser.operator.preview = PLAN | {"warnings": ["No replica is left."]}
+
+
+def more_replicas(browser: Browser) -> None:
+    """The same form means another request by now."""
+    nodes = [node(f"orders-00{n}", "replica" if n > 1 else "primary", 5000) for n in (1, 2, 3, 4)]
+    browser.views.groups = [group(nodes=nodes)]
+
+
+@pytest.mark.parametrize("change", [made_again, roles_swapped, other_step, other_warning, more_replicas])
+def test_a_plan_that_would_be_another_by_now_is_shown_anew(browser: Browser, change: Any) -> None:
+    planned = browser.send("/ui/plan/replicas", of="group/orders", replicas="2")
+    change(browser)
+    answer = confirm(browser, planned)
+    assert answer.status == 409
+    assert "orders has changed since this plan was made, and nothing was done" in answer.text
+    assert browser.operator.performed == []
+    assert confirm(browser, planned).status == 409
+    assert confirm(browser, answer).status == 303
+    assert len(browser.operator.performed) == 1
+
+
+def test_a_group_made_again_under_its_name_is_not_deleted(browser: Browser) -> None:
+    planned = browser.send("/ui/plan/delete", of="group/orders")
+    made_again(browser)
+    assert confirm(browser, planned, typed="orders").status == 409
+    assert browser.operator.performed == []
+
+
+def test_a_group_that_has_gone_is_told(browser: Browser) -> None:
+    planned = browser.send("/ui/plan/delete", of="group/orders")
+    browser.views.groups = []
+    answer = confirm(browser, planned, typed="orders")
+    assert (answer.status, "orders not found" in answer.text) == (404, True)
+    assert browser.operator.performed == []
+
+
+def told(*, size: float, clients: int, seconds: float) -> dict[str, Any]:
+    """As the real preview words what it measured."""
+    cut = f"{words.several(clients, 'connection')} to what leaves {words.do(clients, 'are')} cut."
+    return PLAN | {
+        "steps": [f"a-002 copies {words.size(size)} (about {words.seconds(seconds)})."],
+        "warnings": [
+            *([cut] if clients else []),
+            f"Every connection is cut once{f' ({clients} now)' if clients else ''}.",
+            f"All data of a ({words.size(size)} as last seen) is lost.",
+        ],
+        "gaps": [{"least_ms": seconds, "most_ms": 2 * seconds, "what": "writes", "source": "disk", "times": 1}],
+    }
+
+
+@pytest.mark.parametrize("measured", [(3.5e3, 1, 0.2), (7e9, 20, 300.0), (12.0, 0, 8.0)])
+def test_a_plan_holds_while_only_what_is_measured_moves(measured: tuple[float, int, float]) -> None:
+    size, clients, seconds = measured
+    shown = Plan("delete", "group/a", "us-east-1", {}, {}, told(size=5e6, clients=5, seconds=2.0))
+    assert still_holds(shown, replace(shown, preview=told(size=size, clients=clients, seconds=seconds)))
+
+
+def test_a_plan_is_too_old_after_ten_minutes(browser: Browser) -> None:
+    planned = browser.send("/ui/plan/fail-over", of="group/orders", shard="0001")
+    browser.time += PLAN_S + 1
+    answer = confirm(browser, planned)
+    assert (answer.status, "older than 10 minutes" in answer.text) == (409, True)
+    assert browser.operator.performed == []
+
+
+def test_a_form_is_for_the_region_that_it_names(browser: Browser) -> None:
+    browser.views.groups = [group(), group(region="eu-west-1")]
+    form = browser.get("/ui/action/delete?of=group/orders")
+    assert "Delete: orders in us-east-1" in form.text
+    browser.send("/ui/region", region="eu-west-1")
+    for region in (hidden(form, "region"), ""):
+        answer = browser.send("/ui/plan/delete", of="group/orders", region=region)
+        assert (answer.status, "eu-west-1 is chosen; nothing was done" in answer.text) == (409, True)
+    assert browser.operator.rehearsed == []
+    assert browser.get("/ui/action/delete?of=group/orders&region=us-east-1").status == 409
+
+
+def test_what_was_planned_in_one_region_is_done_and_shown_there(browser: Browser) -> None:
+    planned = browser.send("/ui/plan/fail-over", of="group/orders", shard="0001")
+    assert "Fail over of orders in us-east-1" in planned.text
+    browser.send("/ui/region", region="eu-west-1")
+    assert confirm(browser, planned).header("location") == "/ui/group/orders"
+    assert browser.operator.performed[0][0] == "us-east-1"
+    assert "Fail over of orders: accepted." in browser.get("/ui/group/orders").text
+
+
+def test_links_of_a_page_name_its_region(browser: Browser) -> None:
+    assert "/ui/action/delete?of=group/orders&amp;region=us-east-1" in browser.get("/ui/group/orders").text
 
 
 @pytest.mark.parametrize("typed", ["", "Orders", "order"])
@@ -109,7 +219,8 @@ def test_wrong_answers_are_refused_before_they_are_rehearsed(browser: Browser, w
 def test_fewer_replicas_is_another_request_and_as_many_none(browser: Browser) -> None:
     browser.send("/ui/plan/replicas", of="group/orders", replicas="0")
     assert browser.operator.rehearsed[0]["Action"] == "DecreaseReplicaCount"
-    assert "nothing would change" in browser.send("/ui/plan/replicas", of="group/orders", replicas="1").text
+    answer = browser.send("/ui/plan/replicas", of="group/orders", replicas="1")
+    assert "orders has 1 replica already in each shard; nothing would change" in answer.text
 
 
 def test_replicas_are_counted_per_shard(browser: Browser) -> None:

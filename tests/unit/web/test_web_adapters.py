@@ -14,15 +14,16 @@ import pytest
 from cachekeep.api.context import Services
 from cachekeep.api.dispatch import Dispatcher
 from cachekeep.app import catalog
-from cachekeep.app.dashboard import DashboardViews, KeyOperator, Reports
+from cachekeep.app.dashboard import DashboardViews, KeyOperator, Reports, condition_of
 from cachekeep.app.serve import SystemClock
-from cachekeep.domain.alarms import Alarm, AlarmState, Comparison, MetricQuery
+from cachekeep.domain.alarms import Alarm, AlarmState, Comparison, HistoryItem, HistoryKind, MetricQuery
 from cachekeep.domain.events import Note
 from cachekeep.domain.faults import Fault
 from cachekeep.endpoint.addresses import LoopbackPool
 from cachekeep.host.installs import MachineCatalogue
 from cachekeep.plan.placement import Machine
 from cachekeep.plan.right_size_shapes import Goal
+from cachekeep.report.price_table import PriceQuestion
 from cachekeep.store.sqlite import SqliteStore
 
 REGION = "eu-west-1"
@@ -30,6 +31,7 @@ KEYS = {"AKIA1": "right-secret", "AKIA2": ""}
 REPORT = {
     "level": "risk",
     "sentence": "risk: Swap",
+    "nodes": [{"id": "orders-001", "role": "primary", "level": "unknown", "trouble": "no answer"}],
     "tiers": [
         {"tier": "crucial", "metrics": [{"metric": "SwapUsage", "level": "risk"}]},
         {"tier": "important", "metrics": [{"metric": "FreeableMemory", "level": "safe"}]},
@@ -52,20 +54,26 @@ class Sized:
     """Reports that say what they are given."""
 
     goal: Goal | None = None
+    kind = "group"
 
     async def right_size(self, region: str, name: str, goal: Goal) -> Mapping[str, Any]:
         self.goal = goal
         return {}
 
     async def cost(self, region: str, name: str | None) -> Mapping[str, Any]:
-        return {}
+        return {"resources": [{"kind": self.kind}], "here": {"memory_share": 0.1}}
+
+    async def prices(self, asked: PriceQuestion) -> Mapping[str, Any]:
+        return {"asked": asked}
 
     @property
     def reports(self) -> Reports:
         return Reports(
             health=lambda region, name: REPORT,
             levels=lambda region: {"orders": "risk"},
+            troubles=lambda region: {"orders": ["orders-001: no answer"]},
             thresholds=lambda region, name: {},
+            prices=self.prices,
             cost=self.cost,
             right_size=self.right_size,
             watched=lambda region: (),
@@ -115,10 +123,45 @@ def test_an_alarm_is_shown_with_what_it_is_on(services: Services) -> None:
         work.insert(math)
         work.insert(replace(alarm, region="us-east-1", name="elsewhere"))
     shown = views_of(services).alarms(REGION)
-    assert [(one["name"], one["state"], one["metric"], one["of"], one["resource"]) for one in shown] == [
-        ("full", "ALARM", "SwapUsage", "orders-001", "orders-001"),
-        ("math", "OK", "SwapUsage", "orders-001", "orders-001"),
+    assert [(one["name"], one["state"], one["condition"], one["of"], one["resource"]) for one in shown] == [
+        ("full", "ALARM", "Average SwapUsage > 5 for one period of 60 s", "orders-001", "orders-001"),
+        ("math", "OK", "m * 2 > 5 for one period of 60 s", "orders-001", "orders-001"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("periods", "least", "times"), [(3, 2, "2 of 3 periods of 300 s"), (3, 3, "3 periods of 300 s")]
+)
+def test_the_condition_of_an_alarm_says_how_many_periods(periods: int, least: int, times: str) -> None:
+    query = MetricQuery("m", metric="CacheHitRate", statistic="Minimum", period=300)
+    alarm = Alarm(REGION, "low", (query,), periods, least, 75.5, Comparison.LESS_OR_EQUAL, 1.0, 2.0, 3.0)
+    assert condition_of(alarm) == f"Minimum CacheHitRate <= 75.5 for {times}"
+
+
+def test_actions_of_an_alarm_are_none_on_or_off(services: Services) -> None:
+    query = MetricQuery("m", metric="SwapUsage", statistic="Average")
+    bare = Alarm(REGION, "a", (query,), 1, 1, 5.0, Comparison.GREATER, 1.0, 2.0, 3.0)
+    on = replace(bare, name="b", ok_actions=("arn:aws:sns:eu-west-1:0:t",))
+    with services.store.transaction() as work:
+        for alarm in (bare, on, replace(on, name="c", actions_enabled=False)):
+            work.insert(alarm)
+    assert [one["actions"] for one in views_of(services).alarms(REGION)] == ["none", "on", "off"]
+
+
+def test_what_became_of_alarms_is_told_newest_first(services: Services) -> None:
+    now = services.clock.now()
+    with services.store.transaction() as work:
+        for at, text in ((now - 15 * 86400, "forgotten"), (now - 60, "to ALARM"), (now - 1, "to OK")):
+            work.add_history(HistoryItem(at, REGION, "full", HistoryKind.STATE_UPDATE, text, "{}"))
+    assert [line["summary"] for line in views_of(services).alarm_history(REGION)] == ["to OK", "to ALARM"]
+
+
+def test_what_is_only_watched_takes_nothing_here(services: Services) -> None:
+    told = Sized()
+    views = views_of(services, told)
+    assert "here" in asyncio.run(views.cost(REGION, None))
+    told.kind = "watched"
+    assert "here" not in asyncio.run(views.cost(REGION, None))
 
 
 def test_the_journal_is_told_newest_first(services: Services) -> None:
@@ -130,12 +173,16 @@ def test_the_journal_is_told_newest_first(services: Services) -> None:
 
 def test_verdicts_of_all_tiers_are_one_list(services: Services) -> None:
     views = views_of(services)
-    assert views.health(REGION, None) == {"resources": {"orders": "risk"}}
+    assert views.health(REGION, None) == {
+        "resources": {"orders": "risk"},
+        "troubles": {"orders": ["orders-001: no answer"]},
+    }
     told = views.health(REGION, "orders")
     assert [(verdict["metric"], verdict["tier"]) for verdict in told["verdicts"]] == [
         ("SwapUsage", "crucial"),
         ("FreeableMemory", "important"),
     ]
+    assert (told["sentence"], told["nodes"][0]["trouble"]) == ("risk: Swap", "no answer")
 
 
 def test_the_usual_region_comes_first(services: Services) -> None:

@@ -14,7 +14,8 @@ from cachekeep.web.overview import digest_of
 from cachekeep.web.snippets import snippets
 
 PAGES = ("/ui/", "/ui/rows", "/ui/group/orders", "/ui/group/orders/live", "/ui/cluster/sessions", "/ui/cost",
-         "/ui/watched/aws-cache", "/ui/right-size/group/orders", "/ui/alarms", "/ui/backups", "/ui/action/create",
+         "/ui/watched/aws-cache", "/ui/right-size/group/orders", "/ui/cost?node_type=", "/ui/alarms", "/ui/backups",
+         "/ui/action/create",
          "/ui/action/delete?of=group/orders", "/ui/action/reboot?of=cluster/sessions")  # fmt: skip
 NASTY = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
 
@@ -101,6 +102,47 @@ def test_a_fragment_is_sent_again_only_when_it_changed(browser: Browser, path: s
     assert browser.get(f"{path}&seen={seen}").status == 200
 
 
+@pytest.mark.parametrize("path", ["/ui/rows?q=", "/ui/group/orders/live?"])
+def test_zeros_in_texts_stay_zeros(browser: Browser, path: str) -> None:
+    zeros = "0" * 32
+    browser.views.groups = [group(status=zeros)]
+    text = browser.get(path).text
+    assert digest_of(text) != zeros
+    assert zeros in text
+
+
+def test_a_node_that_cannot_be_asked_is_told_and_nothing_is_called_well(browser: Browser) -> None:
+    browser.views.level, browser.views.silent = "unknown", ["orders-002"]
+    live = browser.get("/ui/group/orders/live").text
+    assert '<td>available<br><span class="hint">does not answer</span></td>' in live
+    assert live.count("does not answer") == 1
+    assert "unknown, they say" in live
+    assert "Nothing is at risk" not in live
+    assert "orders-002: does not answer" in browser.get("/ui/rows").text
+    # Nor where the level does not show it.
+    browser.views.level = "safe"
+    assert "Nothing is at risk" not in browser.get("/ui/group/orders/live").text
+    browser.views.silent = []
+    assert "Nothing is at risk" in browser.get("/ui/group/orders/live").text
+
+
+def test_of_many_silent_nodes_the_overview_names_two(browser: Browser) -> None:
+    browser.views.silent = ["orders-001", "orders-002", "orders-003"]
+    assert "orders-001: does not answer; orders-002: does not answer; and 1 more" in browser.get("/ui/rows").text
+
+
+def test_a_metric_without_a_verdict_says_why_for_its_chart(browser: Browser) -> None:
+    browser.views.level = "unknown"
+    tags = Tags(browser.get("/ui/group/orders/live").text).tags
+    assert [a["data-why"] for _, a in tags if a.get("data-verdict") == "SwapUsage"] == ["Swap is used."]
+
+
+def test_the_alarm_page_has_conditions_actions_and_history(browser: Browser) -> None:
+    text = browser.get("/ui/alarms").text
+    for fact in ("Average SwapUsage &gt; 5 for one period", "<td>off</td>", "full: Alarm updated from OK to ALARM"):
+        assert fact in text
+
+
 def test_resources_of_other_regions_are_not_shown(browser: Browser) -> None:
     browser.send("/ui/region", region="eu-west-1")
     assert "sessions" not in browser.get("/ui/").text
@@ -152,7 +194,30 @@ def test_the_cost_page_says_what_is_not_known_and_what_it_takes_here(browser: Br
         assert fact in text
 
 
-@pytest.mark.parametrize("query", ["margin=nan", "margin=much", "days=inf"])
+def test_the_cost_page_prices_what_was_asked_for(browser: Browser) -> None:
+    assert "118.99" not in browser.get("/ui/cost").text
+    text = browser.get("/ui/cost?node_type=cache.m5.large&hours=10").text
+    assert browser.views.priced == {
+        "node_type": "cache.m5.large", "count": "1", "utilisation": "100", "hours": "10", "region": "",
+    }  # fmt: skip
+    for fact in ("118.99", "1 x 0.163 = 118.99 USD", "the calculator", "1 of 2 prices are shown",
+                 'value="cache.m5.large"', '<option value="cache.m7g.large">'):  # fmt: skip
+        assert fact in text
+
+
+def test_a_count_that_is_none_is_told_beside_the_form(browser: Browser) -> None:
+    answer = browser.get("/ui/cost?node_type=&count=many")
+    assert answer.status == 400
+    assert "the count must be a whole number of nodes, not &#39;many&#39;." in answer.text
+    assert 'name="count" inputmode="numeric" value="many"' in answer.text
+
+
+def test_a_margin_out_of_bounds_is_told_in_percent(browser: Browser) -> None:
+    text = browser.get("/ui/right-size/group/orders?margin=1100").text
+    assert "the margin, in percent, must be a number between 0 and 1000, not &#39;1100&#39;." in text
+
+
+@pytest.mark.parametrize("query", ["margin=nan", "margin=much", "days=inf", "margin=-1", "days=4000"])
 def test_absurd_numbers_for_the_right_size_are_refused(browser: Browser, query: str) -> None:
     assert browser.get(f"/ui/right-size/group/orders?{query}").status == 400
     assert browser.views.sized is None
@@ -189,7 +254,7 @@ def test_trouble_with_the_world_is_told_in_a_sentence(browser: Browser, monkeypa
 
 
 def test_every_input_has_a_label_and_every_page_its_landmarks(browser: Browser) -> None:
-    for path in ("/ui/", "/ui/group/orders", "/ui/action/create", "/ui/action/delete?of=group/orders"):
+    for path in ("/ui/", "/ui/group/orders", "/ui/cost", "/ui/action/create", "/ui/action/delete?of=group/orders"):
         tags = Tags(browser.get(path).text).tags
         labelled = {attributes.get("for") for tag, attributes in tags if tag == "label"}
         for tag, attributes in tags:
