@@ -128,7 +128,9 @@ def test_a_compacted_backup_restores_to_what_the_source_was_at_every_kept_moment
         with open_generation(made.repository, done.made, scratch, at_ms=moment_ms) as contents:
             assert restore(contents, remote, survey(remote), wipe).complete
         for c, was in zip(clients, expected, strict=True):
-            assert same_state(was, state(c, version)) == [], moment_ms - made.began_ms
+            # Before 7.0 a server tells expiries by its clock only.
+            found = same_state(was, state(c, version), tolerance_ms=0 if version == "9.1" else 2)
+            assert found == [], moment_ms - made.began_ms
     assert verify(made.repository, done.made, deep=True, scratch=scratch).proved
 
 
