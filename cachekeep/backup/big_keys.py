@@ -15,8 +15,8 @@ from cachekeep.backup.key_reader import GONE, KeyReader
 from cachekeep.backup.survey_types import Ability, Survey
 from cachekeep.codec.dump import Unrepresentable, rdb_version_of
 from cachekeep.codec.dump.encode import Kind, PayloadBuilder
+from cachekeep.codec.record import NO_EXPIRY
 from cachekeep.codec.resp import pack
-from cachekeep.codec.segment import NO_EXPIRY
 from cachekeep.domain.remote import Connection, Refusal
 
 TRIES = 5

@@ -18,7 +18,7 @@ from cachekeep.backup.compact_state import States
 from cachekeep.backup.compact_write import Check, Source
 from cachekeep.backup.coverage import gap_of, moment_text, stretches
 from cachekeep.backup.reader import GenerationReader
-from cachekeep.codec.segment import encode_records
+from cachekeep.codec.record import encode_records
 
 SLACK_MS = 1000  # of a gap's beginning, which is measured apart from what is covered
 

@@ -13,7 +13,7 @@ import msgspec
 from cachekeep.backup.catalog import Repository
 from cachekeep.backup.catalog_chain import Place, verified_frames
 from cachekeep.backup.reader import Joiner
-from cachekeep.codec.segment import Record
+from cachekeep.codec.record import Record
 
 
 def records_of(

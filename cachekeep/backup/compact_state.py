@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from cachekeep.backup.catalog import CatalogError, CatalogFault
 from cachekeep.backup.catalog_objects import KindName
-from cachekeep.codec.segment import NO_EXPIRY, Kind, Record
+from cachekeep.codec.record import NO_EXPIRY, Kind, Record
 
 _CACHE_KIB = 16 << 10
 _DIGEST_BYTES = 16

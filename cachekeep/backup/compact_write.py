@@ -15,7 +15,7 @@ from cachekeep.backup.compact_plan import SEGMENT_BYTES, Group, Plan
 from cachekeep.backup.compact_read import covered_before, records_of, seen_from
 from cachekeep.backup.compact_state import FUNCTIONS_DB, States
 from cachekeep.backup.writer import GenerationWriter, SegmentWriter
-from cachekeep.codec.segment import Kind, Record
+from cachekeep.codec.record import Kind, Record
 
 _FUNCTIONS = int(Kind.FUNCTIONS)
 _OF_KEYS: tuple[KindName, ...] = ("base", "changes", "functions")

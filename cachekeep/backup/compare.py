@@ -21,7 +21,7 @@ from cachekeep.codec.dump import (
     decode,
     held_by,
 )
-from cachekeep.codec.segment import NO_EXPIRY, Kind, Record
+from cachekeep.codec.record import NO_EXPIRY, Kind, Record
 from cachekeep.domain.remote import Refusal
 
 FOOTER_BYTES = 10

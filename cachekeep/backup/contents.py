@@ -23,7 +23,7 @@ from cachekeep.backup.living import LivingContents
 from cachekeep.backup.reader import GenerationReader, OnDamage
 from cachekeep.backup.scratch_lanes import ScratchLanes
 from cachekeep.backup.survey_types import Survey
-from cachekeep.codec.segment import Kind, Record
+from cachekeep.codec.record import Kind, Record
 from cachekeep.domain.remote import Remote, ScratchEngines
 
 _UPSERT = int(Kind.UPSERT)

@@ -9,7 +9,7 @@ from cachekeep.backup.copy_run import Run
 from cachekeep.backup.copy_segments import Segments
 from cachekeep.backup.interruptions import Patience, now_ms
 from cachekeep.backup.survey_types import Ability, Node
-from cachekeep.codec.segment import NO_EXPIRY, Kind, Record
+from cachekeep.codec.record import NO_EXPIRY, Kind, Record
 from cachekeep.domain.remote import Refusal, RemoteError
 
 _EMPTY_BYTES = 10  # a payload of nothing is its footer

@@ -16,7 +16,7 @@ from cachekeep.backup.interruptions import Patience, now_ms
 from cachekeep.backup.pacing import Halted
 from cachekeep.backup.psync import rdb_pieces
 from cachekeep.backup.survey_types import Node
-from cachekeep.codec.segment import NO_EXPIRY, Kind, Record
+from cachekeep.codec.record import NO_EXPIRY, Kind, Record
 from cachekeep.domain.remote import RemoteError, RemoteFault
 
 _ATTEMPTS = 3

@@ -19,7 +19,7 @@ from cachekeep.backup.scan import ScanBatch
 from cachekeep.backup.survey_types import Node, Survey
 from cachekeep.backup.writer import GenerationWriter
 from cachekeep.codec.info import parse_info
-from cachekeep.codec.segment import Record
+from cachekeep.codec.record import Record
 from cachekeep.codec.slots import slot_of
 from cachekeep.domain.remote import Connection, Refusal, Remote, understood
 

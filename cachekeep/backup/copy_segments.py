@@ -13,7 +13,7 @@ from cachekeep.backup.catalog_objects import KindName
 from cachekeep.backup.copy_run import NodeLeft, Run
 from cachekeep.backup.pacing import Halted
 from cachekeep.backup.writer import SegmentWriter
-from cachekeep.codec.segment import NO_EXPIRY, Kind, Record
+from cachekeep.codec.record import NO_EXPIRY, Kind, Record
 from cachekeep.domain.remote import RemoteError
 
 _SEGMENT_BYTES = 64 << 20

@@ -23,7 +23,7 @@ from cachekeep.backup.routing import PATIENCE_S, Routes
 from cachekeep.backup.survey_types import Ability, Survey
 from cachekeep.backup.walk import Walk
 from cachekeep.codec.dump import DumpError
-from cachekeep.codec.segment import Record
+from cachekeep.codec.record import Record
 from cachekeep.domain.remote import Refusal, Remote, RemoteError, RemoteFault
 
 NAMED_LIMIT = 1000

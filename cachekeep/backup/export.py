@@ -18,7 +18,7 @@ from cachekeep.backup.export_folder import SkippedKeys, staging
 from cachekeep.backup.progress import OnProgress, Progress, unheard
 from cachekeep.backup.spool import Spool
 from cachekeep.codec.dump import DumpError, Target, Unrepresentable, rdb_version, rdb_version_of
-from cachekeep.codec.segment import Kind, Record
+from cachekeep.codec.record import Kind, Record
 
 Format = Literal["json", "rdb", "resp"]
 _LEAST_VERSION, _FUNCTIONS_VERSION = 9, 10

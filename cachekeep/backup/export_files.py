@@ -12,9 +12,9 @@ from cachekeep.backup.export_folder import DurableFile
 from cachekeep.codec.dump import Target, Unrepresentable, commands, decode, loadable, rdb_version, rdb_version_of
 from cachekeep.codec.dump.footer import check, with_version
 from cachekeep.codec.rdb_file import RdbFile
+from cachekeep.codec.record import NO_EXPIRY, Record
 from cachekeep.codec.resp import Word, pack
 from cachekeep.codec.seed_json import CHUNK_BYTES, CHUNK_KEYS, MANIFEST, Part, write_chunk, write_entry, write_manifest
-from cachekeep.codec.segment import NO_EXPIRY, Record
 
 RDB_FILE, RESP_FILE = "dump.rdb", "commands.resp"
 

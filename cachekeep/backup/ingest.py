@@ -22,6 +22,7 @@ from cachekeep.backup.progress import OnProgress, Progress, unheard
 from cachekeep.backup.spool import Spool
 from cachekeep.backup.writer import GenerationWriter, SegmentWriter
 from cachekeep.codec.dump import rdb_version
+from cachekeep.codec.record import NO_EXPIRY, Kind, Record
 from cachekeep.codec.seed_json import (
     MANIFEST,
     Chunk,
@@ -32,7 +33,6 @@ from cachekeep.codec.seed_json import (
     read_entries,
     read_manifest,
 )
-from cachekeep.codec.segment import NO_EXPIRY, Kind, Record
 from cachekeep.domain.blobs import BlobError
 
 LANE = "import"

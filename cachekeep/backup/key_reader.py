@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from cachekeep.backup.survey_types import Ability, Survey
+from cachekeep.codec.record import NO_EXPIRY
 from cachekeep.codec.resp import pack
-from cachekeep.codec.segment import NO_EXPIRY
 from cachekeep.domain.remote import Connection, Refusal, Reply, understood
 
 GONE = -2  # what PEXPIRETIME says of a key that is not there

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from cachekeep.codec.segment import Kind, Record
+from cachekeep.codec.record import Kind, Record
 
 _OF_KEYS = frozenset((int(Kind.UPSERT), int(Kind.TOMBSTONE)))
 Numbered = Iterable[tuple[int, list[Record]]]

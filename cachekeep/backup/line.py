@@ -20,7 +20,7 @@ from cachekeep.backup.outcomes import OUTCOMES, WRITES
 from cachekeep.backup.routing import Place, Routes, is_redirection
 from cachekeep.backup.write_keys import change_expiry
 from cachekeep.backup.write_one import OneWriter, WriteEnded
-from cachekeep.codec.segment import Record
+from cachekeep.codec.record import Record
 from cachekeep.domain.remote import Refusal, Reply
 
 LARGE_READ_BYTES = 1 << 20

@@ -11,7 +11,7 @@ from cachekeep.backup.one_key import read_one
 from cachekeep.backup.routing import Place, Routes, is_redirection
 from cachekeep.backup.scan import read_keys, scan_batches
 from cachekeep.backup.survey_types import Ability, Survey
-from cachekeep.codec.segment import NO_EXPIRY, Kind, Record
+from cachekeep.codec.record import NO_EXPIRY, Kind, Record
 from cachekeep.domain.remote import Refusal, Remote, RemoteError, RemoteFault
 
 _COUNT = 500

@@ -26,7 +26,7 @@ from cachekeep.backup.reader import read_log
 from cachekeep.backup.routing import Routes
 from cachekeep.backup.shifted import Shifted
 from cachekeep.codec.dump import DumpError, HashValue, decode, encode, rdb_version
-from cachekeep.codec.segment import NO_EXPIRY, Record
+from cachekeep.codec.record import NO_EXPIRY, Record
 from cachekeep.domain.blobs import BlobError
 from cachekeep.domain.remote import Refusal
 

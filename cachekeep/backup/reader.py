@@ -16,8 +16,9 @@ import msgspec
 from cachekeep.backup.catalog import CatalogError, CatalogFault, Repository, Status, log_object
 from cachekeep.backup.catalog_chain import Chain, Finding, Place, read_chain, verified_frames
 from cachekeep.backup.catalog_objects import DamagedObjectError, KindName, LogEnd, fetch, parse_object
+from cachekeep.codec.record import PIECE_HEADER_BYTES, Kind, Record, piece_number
 from cachekeep.codec.seal import SealError
-from cachekeep.codec.segment import PIECE_HEADER_BYTES, Kind, Record, SegmentError, piece_number
+from cachekeep.codec.segment import SegmentError
 
 _MORE = int(Kind.MORE)  # MORE and LAST are the highest kinds; a plain number, for speed
 OnDamage = Callable[[Finding], None]

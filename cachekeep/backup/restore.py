@@ -25,7 +25,7 @@ from cachekeep.backup.survey_types import Ability, Survey
 from cachekeep.backup.walk import Walk
 from cachekeep.backup.write_one import WriteEnded, is_about_key
 from cachekeep.codec.dump import Unrepresentable, rdb_version_of
-from cachekeep.codec.segment import Record
+from cachekeep.codec.record import Record
 from cachekeep.domain.remote import Refusal, Remote, RemoteError, RemoteFault
 
 NAMED_LIMIT = 1000

@@ -14,8 +14,8 @@ from cachekeep.backup.big_keys import read_in_pages
 from cachekeep.backup.key_reader import Batch, KeyReader
 from cachekeep.backup.sizes import Finder, Found, passing
 from cachekeep.backup.survey_types import Ability, Survey
+from cachekeep.codec.record import Kind, Record
 from cachekeep.codec.resp import pack
-from cachekeep.codec.segment import Kind, Record
 from cachekeep.domain.remote import Connection, Refusal, RemoteError, RemoteFault, understood
 
 _TRIES = 100

@@ -16,7 +16,7 @@ from cachekeep.backup.living import LivingContents
 from cachekeep.backup.reader import GenerationReader
 from cachekeep.backup.replication_commands import timed_pieces, whole_commands
 from cachekeep.backup.survey import survey
-from cachekeep.codec.segment import Record
+from cachekeep.codec.record import Record
 from cachekeep.codec.slots import slot_of
 from cachekeep.domain.engine import Engine, EngineVersion
 from cachekeep.domain.remote import Remote, ScratchEngines, ScratchError

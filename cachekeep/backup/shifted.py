@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 import msgspec
 
 from cachekeep.backup.contents import Contents
-from cachekeep.codec.segment import NO_EXPIRY, Record
+from cachekeep.codec.record import NO_EXPIRY, Record
 
 _BY_MS = 100 * 365 * 86_400_000
 

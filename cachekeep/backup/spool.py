@@ -16,7 +16,7 @@ from pathlib import Path
 
 import zstandard
 
-from cachekeep.codec.segment import Kind, Record, decode_records, encode_records
+from cachekeep.codec.record import Kind, Record, decode_records, encode_records
 
 _PARTS = 256
 _PART_BUFFER_BYTES = 12 << 10

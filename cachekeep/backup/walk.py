@@ -16,7 +16,7 @@ from cachekeep.backup.outcomes import Outcome, Reasons
 from cachekeep.backup.progress import OnProgress, Progress, unheard
 from cachekeep.backup.routing import Place, Routes
 from cachekeep.backup.write_one import OneWriter
-from cachekeep.codec.segment import Record
+from cachekeep.codec.record import Record
 from cachekeep.domain.remote import RemoteError, RemoteFault
 
 _ROUND_BYTES = 1 << 20

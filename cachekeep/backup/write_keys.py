@@ -24,8 +24,8 @@ from cachekeep.codec.dump import (
     rdb_version_of,
     with_version,
 )
+from cachekeep.codec.record import NO_EXPIRY, Kind, Record
 from cachekeep.codec.resp import pack
-from cachekeep.codec.segment import NO_EXPIRY, Kind, Record
 from cachekeep.codec.slots import slot_of, tag_of
 from cachekeep.domain.remote import Refusal
 

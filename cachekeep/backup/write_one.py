@@ -9,7 +9,7 @@ from cachekeep.backup.outcomes import Outcome, Reasons
 from cachekeep.backup.routing import Routes, Talk, exchange, is_redirection
 from cachekeep.backup.write_keys import KeyWriter
 from cachekeep.codec.dump import DumpError, Unrepresentable
-from cachekeep.codec.segment import Record
+from cachekeep.codec.record import Record
 from cachekeep.domain.remote import Refusal, RemoteError, RemoteFault, Reply
 
 _AGAIN = "then run it again: only what still differs is written"

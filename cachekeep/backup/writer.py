@@ -38,7 +38,8 @@ from cachekeep.backup.catalog_objects import (
     object_bytes,
     totals_of,
 )
-from cachekeep.codec.segment import FRAME_BYTES, FrameWriter, RawFrame, Record, SegmentEncoder, SegmentHeader
+from cachekeep.codec.record import Record
+from cachekeep.codec.segment import FRAME_BYTES, FrameWriter, RawFrame, SegmentEncoder, SegmentHeader
 from cachekeep.domain.blobs import BlobError, BlobFault, check_name
 
 # What a segment covers, or what says so once its turn to become part of the generation has come.

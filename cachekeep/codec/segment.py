@@ -12,63 +12,40 @@ import hashlib
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
 import zstandard
+
+from cachekeep.codec.record import (
+    PIECE_BYTES,
+    RECORD_HEAD_BYTES,
+    Kind,
+    Record,
+    decode_records,
+    encode_records,
+    pieces,
+)
 
 if TYPE_CHECKING:
     from cachekeep.codec.seal import GcmSealer
 
 VERSION = 1
 HEADER_BYTES = 32
-NO_EXPIRY = -1
 LEVEL = 1  # of zstd: level 3 saves 6 % more and takes twice the time
 RAW_LIMIT_BYTES = 64 << 20
 STORED_LIMIT_BYTES = RAW_LIMIT_BYTES + 64
-# A frame is handed on when it holds this much, and a payload is cut into pieces of this size at most.
+# A frame is handed on when it holds this much.
 FRAME_BYTES = 1 << 20
-PIECE_BYTES = 8 << 20
-PIECE_HEADER_BYTES = 4
 
 _MAGIC, _FRAME_MAGIC = b"CKSEG\0", b"CKFR"
 _HEADER = struct.Struct("<6sHH6sQ8s")
 _FIELDS = struct.Struct("<4sIIII")
-_FIXED = struct.Struct("<BIqqII")
 _DIGEST_BYTES = 16
 _FRAME_HEADER_BYTES = _FIELDS.size + _DIGEST_BYTES
 _SEALED = 1
 # What may be digested in vain at places that look like a frame behind a damaged one, before the rest counts as lost.
 _SEARCH_LIMIT_BYTES = 4 * RAW_LIMIT_BYTES
-
-
-class Kind(IntEnum):
-    """What a record says. A record's kind is a plain number, which equals one of these."""
-
-    UPSERT = 1
-    TOMBSTONE = 2
-    PIECE = 3
-    FUNCTIONS = 4
-    FLUSHED = 5
-    MORE = 6
-    LAST = 7
-
-
-class Record(msgspec.Struct, frozen=True, gc=False):
-    """One fact. expires_ms: absolute, or NO_EXPIRY; captured_ms: by the source's clock; both ms since 1970.
-
-    Not checked when built: encoding refuses numbers that do not fit. A Struct is made in an eighth of the time of a
-    NamedTuple, and the garbage collector does not walk it.
-    """
-
-    kind: int
-    db: int
-    expires_ms: int
-    captured_ms: int
-    key: bytes
-    payload: bytes
 
 
 class SegmentError(Exception):
@@ -121,7 +98,7 @@ class FrameWriter:
                 size, append = self._size, self._records.append
                 continue
             append(record)
-            size += len(record.key) + payload_bytes + _FIXED.size
+            size += len(record.key) + payload_bytes + RECORD_HEAD_BYTES
             if size >= limit:
                 full.append(self._close())
                 size, append = 0, self._records.append
@@ -136,53 +113,6 @@ class FrameWriter:
         frame = RawFrame(self._number, self._records)
         self._number, self._size, self._records = self._number + 1, 0, []
         return frame
-
-
-def pieces(record: Record, piece_bytes: int = PIECE_BYTES) -> Iterator[Record]:
-    """The upsert as pieces, MORE and one LAST. Each begins with its number, so that a lost one shows."""
-    payload, step = record.payload, piece_bytes - PIECE_HEADER_BYTES
-    for number, at in enumerate(range(0, len(payload), step)):
-        kind = Kind.MORE if at + step < len(payload) else Kind.LAST
-        part = number.to_bytes(PIECE_HEADER_BYTES, "little") + payload[at : at + step]
-        yield msgspec.structs.replace(record, kind=int(kind), payload=part)
-
-
-def piece_number(record: Record) -> int:
-    """Which piece of its value a MORE or LAST is, from 0."""
-    return int.from_bytes(record.payload[:PIECE_HEADER_BYTES], "little")
-
-
-def encode_records(records: Iterable[Record]) -> bytes:
-    """The body of a frame before compression. Raises ValueError for numbers that do not fit."""
-    pack, parts = _FIXED.pack, list[bytes]()
-    try:
-        for record in records:
-            key, payload = record.key, record.payload
-            head = pack(record.kind, record.db, record.expires_ms, record.captured_ms, len(key), len(payload))
-            parts += (head, key, payload)
-    except struct.error as error:
-        raise ValueError(f"a record that cannot be written: {error}") from error
-    return b"".join(parts)
-
-
-def decode_records(body: bytes, count: int) -> list[Record]:
-    """The inverse. Raises ValueError unless the body is exactly `count` records."""
-    records: list[Record] = []
-    append, unpack, make = records.append, _FIXED.unpack_from, Record
-    at, end, fixed = 0, len(body), _FIXED.size
-    for _ in range(count):
-        start = at + fixed
-        if start > end:
-            raise ValueError(f"a record is cut off at byte {at} of the frame's contents")
-        kind, db, expires_ms, captured_ms, key_bytes, payload_bytes = unpack(body, at)
-        middle = start + key_bytes
-        at = middle + payload_bytes
-        if at > end or not 1 <= kind <= 7 or expires_ms < -1:
-            raise ValueError(f"no record begins at byte {start - fixed} of the frame's contents")
-        append(make(kind, db, expires_ms, captured_ms, body[start:middle], body[middle:at]))
-    if at != end:
-        raise ValueError(f"{end - at} bytes follow the last record of the frame")
-    return records
 
 
 def encode_frame(
@@ -344,7 +274,7 @@ class SegmentReader:
         magic, stored_bytes, raw_bytes, records, number = _FIELDS.unpack(fields)
         if magic != _FRAME_MAGIC:
             raise self._error("no frame begins here", expected)
-        if stored_bytes > STORED_LIMIT_BYTES or raw_bytes > RAW_LIMIT_BYTES or records * _FIXED.size > raw_bytes:
+        if stored_bytes > STORED_LIMIT_BYTES or raw_bytes > RAW_LIMIT_BYTES or records * RECORD_HEAD_BYTES > raw_bytes:
             raise self._error("its header announces what no frame can hold", expected)
         whole = _FRAME_HEADER_BYTES + stored_bytes
         if not self._fill(whole):

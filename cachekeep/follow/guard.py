@@ -30,7 +30,7 @@ from cachekeep.backup.reader import GenerationReader
 from cachekeep.backup.survey import survey as look
 from cachekeep.backup.survey_types import Survey
 from cachekeep.backup.walk import Halted
-from cachekeep.codec.segment import Record
+from cachekeep.codec.record import Record
 from cachekeep.domain.remote import Remote, RemoteError, RemoteFault, ScratchEngines
 from cachekeep.follow.choose import choose
 from cachekeep.follow.follow import follow

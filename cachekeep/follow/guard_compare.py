@@ -22,7 +22,7 @@ from cachekeep.backup.routing import Routes
 from cachekeep.backup.survey_types import Ability, Survey
 from cachekeep.backup.walk import Walk
 from cachekeep.codec.dump import DumpError
-from cachekeep.codec.segment import NO_EXPIRY, Kind, Record
+from cachekeep.codec.record import NO_EXPIRY, Kind, Record
 from cachekeep.domain.remote import Refusal, Remote
 from cachekeep.follow.guard_expected import Expected
 from cachekeep.follow.guard_meaning import meaning

@@ -15,7 +15,7 @@ from cachekeep.backup.contents import GenerationContents
 from cachekeep.backup.glob_match import matcher
 from cachekeep.backup.latest import Latest
 from cachekeep.backup.reader import GenerationReader
-from cachekeep.codec.segment import Kind, Record
+from cachekeep.codec.record import Kind, Record
 from cachekeep.follow.guard_meaning import meaning
 from cachekeep.follow.guard_types import Place
 

@@ -18,8 +18,8 @@ from cachekeep.backup.survey_types import Ability, Survey
 from cachekeep.backup.walk import Halted
 from cachekeep.backup.write_keys import KeyWriter, Rewrite, change_expiry
 from cachekeep.codec.dump import DumpError, Unrepresentable
+from cachekeep.codec.record import NO_EXPIRY, Record
 from cachekeep.codec.resp import pack
-from cachekeep.codec.segment import NO_EXPIRY, Record
 from cachekeep.domain.remote import Refusal, Remote, RemoteError, RemoteFault, Reply
 from cachekeep.follow.guard_compare import Seen
 from cachekeep.follow.guard_expected import Expected

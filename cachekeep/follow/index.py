@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from cachekeep.codec.segment import Record
+from cachekeep.codec.record import Record
 
 _CACHE_KIB = 8 << 10
 _ASKED_AT_ONCE = 500

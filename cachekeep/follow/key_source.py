@@ -9,7 +9,7 @@ from cachekeep.backup.copy_run import keyspace
 from cachekeep.backup.scan import batches_of
 from cachekeep.backup.survey_types import Ability, Node, Survey
 from cachekeep.codec.info import parse_info
-from cachekeep.codec.segment import Record
+from cachekeep.codec.record import Record
 from cachekeep.domain.remote import Connection, Refusal, Remote, RemoteError, RemoteFault
 from cachekeep.follow.monitor import Monitor
 

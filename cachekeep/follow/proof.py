@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from cachekeep.codec.segment import NO_EXPIRY, Kind, Record
+from cachekeep.codec.record import NO_EXPIRY, Kind, Record
 from cachekeep.follow.crew import Crew, Member
 from cachekeep.follow.key_source import KeySource
 from cachekeep.follow.sweep import Sweep

@@ -19,7 +19,7 @@ from cachekeep.backup.pacing import Halt, Halted
 from cachekeep.backup.psync import Position
 from cachekeep.backup.survey_types import Node, Survey
 from cachekeep.backup.writer import SegmentWriter
-from cachekeep.codec.segment import NO_EXPIRY, Kind, Record
+from cachekeep.codec.record import NO_EXPIRY, Kind, Record
 from cachekeep.domain.remote import Remote, RemoteError
 from cachekeep.follow.chapter import Chapter
 from cachekeep.follow.psync_cover import Cover

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from cachekeep.backup.catalog_objects import Entry
 from cachekeep.backup.writer import GenerationWriter, SegmentWriter
-from cachekeep.codec.segment import Record
+from cachekeep.codec.record import Record
 
 _CLOSING = 2
 

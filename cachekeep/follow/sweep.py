@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from cachekeep.backup.scan import ScanBatch, batches_of, scan_batches
 from cachekeep.backup.survey_types import Survey
-from cachekeep.codec.segment import Record
+from cachekeep.codec.record import Record
 from cachekeep.domain.remote import Connection
 from cachekeep.follow.volume import Volume
 

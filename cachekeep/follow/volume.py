@@ -17,7 +17,7 @@ from cachekeep.backup.coverage import stretches
 from cachekeep.backup.interruptions import now_ms
 from cachekeep.backup.reader import GenerationReader
 from cachekeep.backup.writer import SegmentWriter
-from cachekeep.codec.segment import NO_EXPIRY, Kind, Record
+from cachekeep.codec.record import NO_EXPIRY, Kind, Record
 from cachekeep.codec.slots import slot_of
 from cachekeep.follow.chapter import Chapter
 from cachekeep.follow.index import (

@@ -17,7 +17,7 @@ from cachekeep.backup.catalog_objects import Gap, Head, Lane
 from cachekeep.backup.survey_types import Survey
 from cachekeep.backup.writer import GenerationWriter, SegmentWriter
 from cachekeep.blob.local import LocalBlobs
-from cachekeep.codec.segment import NO_EXPIRY, Kind, Record
+from cachekeep.codec.record import NO_EXPIRY, Kind, Record
 
 FUTURE_MS = 4_102_444_800_000  # 2100
 NOISE = bytes((i * i * 7 + i // 3) % 251 for i in range(20_000))

@@ -12,7 +12,7 @@ from cachekeep.backup.reader import GenerationReader
 from cachekeep.backup.survey import survey
 from cachekeep.blob.local import LocalBlobs
 from cachekeep.codec.dump import canonical, decode
-from cachekeep.codec.segment import Kind
+from cachekeep.codec.record import Kind
 from cachekeep.remote.open import open_remote
 
 Contents = dict[tuple[int, bytes], tuple[bytes, int]]

@@ -26,7 +26,7 @@ from cachekeep.backup.writer import GenerationWriter, SegmentWriter
 from cachekeep.blob.local import LocalBlobs
 from cachekeep.cli.backup.compact import compact_
 from cachekeep.cli.refusal import Refused
-from cachekeep.codec.segment import NO_EXPIRY, Kind, Record
+from cachekeep.codec.record import NO_EXPIRY, Kind, Record
 from cachekeep.host.installs import MachineCatalogue
 from cachekeep.host.scratch import LocalScratch
 from cachekeep.remote.open import open_remote, open_socket

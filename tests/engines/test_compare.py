@@ -15,7 +15,7 @@ from cachekeep.backup.ledger import Ledger
 from cachekeep.backup.tables import same_table
 from cachekeep.codec.dump import Target, decode
 from cachekeep.codec.dump.footer import sealed
-from cachekeep.codec.segment import NO_EXPIRY
+from cachekeep.codec.record import NO_EXPIRY
 from cachekeep.domain.engine import Engine, EngineVersion
 from cachekeep.domain.remote import Refusal
 

@@ -31,7 +31,7 @@ from cachekeep.backup.survey import survey
 from cachekeep.backup.verify import verify
 from cachekeep.backup.writer import GenerationWriter, SegmentWriter
 from cachekeep.blob.local import LocalBlobs
-from cachekeep.codec.segment import NO_EXPIRY, Kind, Record
+from cachekeep.codec.record import NO_EXPIRY, Kind, Record
 from cachekeep.domain.remote import ScratchError
 from cachekeep.host.installs import MachineCatalogue
 from cachekeep.host.scratch import LocalScratch

@@ -35,7 +35,7 @@ from cachekeep.codec.dump import (
     held_by,
     rdb_version_of,
 )
-from cachekeep.codec.segment import NO_EXPIRY, Kind, Record
+from cachekeep.codec.record import NO_EXPIRY, Kind, Record
 from cachekeep.domain.engine import Engine, EngineVersion
 
 VERSIONS = ("9.1", "8.1", "7.0", "6.2")

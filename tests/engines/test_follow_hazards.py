@@ -16,7 +16,7 @@ from cachekeep.backup.catalog import Repository
 from cachekeep.backup.reader import GenerationReader
 from cachekeep.backup.survey import survey
 from cachekeep.blob.memory import MemoryBlobs
-from cachekeep.codec.segment import NO_EXPIRY, Kind, Record
+from cachekeep.codec.record import NO_EXPIRY, Kind, Record
 from cachekeep.follow.chapter import Chapter
 from cachekeep.follow.monitor import Monitor
 from cachekeep.follow.types import Choice

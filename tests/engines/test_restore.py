@@ -36,7 +36,7 @@ from cachekeep.backup.progress import Progress
 from cachekeep.backup.restore import RestoreOptions, RestoreReport, restore
 from cachekeep.backup.survey import survey
 from cachekeep.backup.walk import Halted
-from cachekeep.codec.segment import Record
+from cachekeep.codec.record import Record
 from cachekeep.domain.remote import RemoteError, RemoteFault
 from cachekeep.host.installs import MachineCatalogue
 from cachekeep.host.scratch import LocalScratch

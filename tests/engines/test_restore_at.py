@@ -33,8 +33,8 @@ from cachekeep.backup.writer import GenerationWriter, SegmentWriter
 from cachekeep.blob.local import LocalBlobs
 from cachekeep.blob.memory import MemoryBlobs
 from cachekeep.cli.main import main
+from cachekeep.codec.record import NO_EXPIRY, Kind, Record
 from cachekeep.codec.resp import pack
-from cachekeep.codec.segment import NO_EXPIRY, Kind, Record
 from cachekeep.domain.blobs import BlobInfo
 from cachekeep.host.installs import MachineCatalogue
 from cachekeep.host.scratch import LocalScratch

@@ -19,7 +19,7 @@ from cachekeep.backup.restore import RestoreOptions, RestoreReport, restore
 from cachekeep.backup.survey import survey
 from cachekeep.backup.writer import GenerationWriter, SegmentWriter
 from cachekeep.blob.memory import MemoryBlobs
-from cachekeep.codec.segment import NO_EXPIRY, Kind, Record
+from cachekeep.codec.record import NO_EXPIRY, Kind, Record
 from cachekeep.host.installs import MachineCatalogue
 from cachekeep.host.scratch import LocalScratch
 from cachekeep.remote.open import open_remote, open_socket

@@ -15,7 +15,7 @@ from cachekeep.backup.catalog_objects import KindName
 from cachekeep.backup.lease import LEASE_MS
 from cachekeep.backup.reader import GenerationReader
 from cachekeep.backup.writer import GenerationWriter, SegmentWriter
-from cachekeep.codec.segment import NO_EXPIRY, Kind, Record
+from cachekeep.codec.record import NO_EXPIRY, Kind, Record
 
 START = NOW_MS + 1000
 State = dict[tuple[int, bytes], tuple[bytes, int]]

@@ -9,8 +9,8 @@ from cachekeep.backup.catalog import Repository
 from cachekeep.backup.catalog_objects import Gap, Head, Lane
 from cachekeep.backup.writer import GenerationWriter, SegmentWriter
 from cachekeep.blob.memory import MemoryBlobs
+from cachekeep.codec.record import NO_EXPIRY, Kind, Record, pieces
 from cachekeep.codec.seal import KeyFile, Secret
-from cachekeep.codec.segment import NO_EXPIRY, Kind, Record, pieces
 
 if TYPE_CHECKING:
     from cachekeep.domain.blobs import BlobStore

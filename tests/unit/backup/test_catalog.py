@@ -15,8 +15,8 @@ from cachekeep.backup.reader import GenerationReader
 from cachekeep.backup.writer import GenerationWriter, SegmentWriter
 from cachekeep.blob.local import LocalBlobs
 from cachekeep.blob.memory import MemoryBlobs
+from cachekeep.codec.record import Kind, Record
 from cachekeep.codec.seal import KeyFile, Passphrase
-from cachekeep.codec.segment import Kind, Record
 from cachekeep.domain.blobs import BlobError
 
 

@@ -39,8 +39,8 @@ from cachekeep.backup.pacing import Halted
 from cachekeep.backup.writer import GenerationWriter
 from cachekeep.blob.local import LocalBlobs
 from cachekeep.blob.memory import MemoryBlobs
+from cachekeep.codec.record import NO_EXPIRY, Kind
 from cachekeep.codec.seal import KeyFile
-from cachekeep.codec.segment import NO_EXPIRY, Kind
 from cachekeep.domain.blobs import BlobInfo
 
 

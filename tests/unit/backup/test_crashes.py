@@ -16,8 +16,8 @@ from cachekeep.backup.catalog_objects import KindName
 from cachekeep.backup.reader import GenerationReader
 from cachekeep.backup.writer import GenerationWriter, SegmentWriter
 from cachekeep.blob.memory import MemoryBlobs
+from cachekeep.codec.record import Record
 from cachekeep.codec.seal import KeyFile
-from cachekeep.codec.segment import Record
 from cachekeep.domain.blobs import BlobError, BlobFault, BlobInfo
 
 SEGMENTS: list[tuple[KindName, int | None, list[Record], str | None]] = [

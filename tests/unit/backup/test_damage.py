@@ -18,8 +18,9 @@ from cachekeep.backup.catalog_chain import Finding, verify_chain
 from cachekeep.backup.catalog_objects import End, Entry, object_bytes, parse_object
 from cachekeep.backup.reader import GenerationReader, Joiner
 from cachekeep.blob.memory import MemoryBlobs
+from cachekeep.codec.record import Record
 from cachekeep.codec.seal import KeyFile
-from cachekeep.codec.segment import FrameWriter, Record, SegmentEncoder, SegmentError, SegmentHeader
+from cachekeep.codec.segment import FrameWriter, SegmentEncoder, SegmentError, SegmentHeader
 
 SECRETS = pytest.mark.parametrize("secret", [None, KEY], ids=["open", "sealed"])
 FINISHED = pytest.mark.parametrize("finished", [True, False], ids=["finished", "unfinished"])

@@ -15,22 +15,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cachekeep.backup.reader import Joiner
+from cachekeep.codec.record import PIECE_BYTES, Kind, Record, decode_records, encode_records, pieces
 from cachekeep.codec.seal import GcmSealer
 from cachekeep.codec.segment import (
-    PIECE_BYTES,
     Frame,
     FrameWriter,
-    Kind,
     RawFrame,
-    Record,
     SegmentEncoder,
     SegmentError,
     SegmentHeader,
     SegmentReader,
-    decode_records,
     encode_frame,
-    encode_records,
-    pieces,
 )
 
 OPEN = SegmentHeader("20261122T210000.123Z-9f3c2e71", "00000007-0a1b2c")

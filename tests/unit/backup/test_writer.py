@@ -13,7 +13,7 @@ from cachekeep.backup.catalog_chain import verify_chain
 from cachekeep.backup.reader import GenerationReader
 from cachekeep.backup.writer import GenerationWriter, SegmentWriter
 from cachekeep.blob.memory import MemoryBlobs
-from cachekeep.codec.segment import Kind, Record
+from cachekeep.codec.record import Kind, Record
 from cachekeep.domain.blobs import BlobError, BlobFault
 
 

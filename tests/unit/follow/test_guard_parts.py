@@ -10,7 +10,7 @@ from cachekeep.backup.catalog_objects import Gap
 from cachekeep.backup.coverage import Stretch
 from cachekeep.cli.backup.guard import _show
 from cachekeep.codec.dump import SetValue, StringValue, encode
-from cachekeep.codec.segment import NO_EXPIRY, Kind, Record
+from cachekeep.codec.record import NO_EXPIRY, Kind, Record
 from cachekeep.follow.guard import _verdict
 from cachekeep.follow.guard_compare import Seen, classes
 from cachekeep.follow.guard_herald import Heard

@@ -12,7 +12,7 @@ from cachekeep.backup.catalog_objects import Head, Lane
 from cachekeep.backup.coverage import contradictions, stretches
 from cachekeep.backup.writer import GenerationWriter, SegmentWriter
 from cachekeep.blob.memory import MemoryBlobs
-from cachekeep.codec.segment import NO_EXPIRY, Kind, Record
+from cachekeep.codec.record import NO_EXPIRY, Kind, Record
 from cachekeep.follow.psync_cover import Cover
 
 
