@@ -75,12 +75,12 @@ def measure(
 
 
 def _written(path: Path, nodes: int, minutes: int) -> dict[str, float]:
-    spent = sorted(_filled(path, nodes, minutes, 0))
+    spent = sorted(_filled(path, nodes, minutes))
     return {"write_s": sum(spent) / len(spent), "write_most_s": spent[-1]}
 
 
 def _read(path: Path, nodes: int, minutes: int) -> dict[str, float]:
-    _filled(path, nodes, minutes, 0)
+    _filled(path, nodes, minutes)
     end = _DAY + minutes * 60
     result = {}
     for period in (60, 300, 3600):
@@ -112,14 +112,14 @@ def _size(path: Path, minutes: int, end: int) -> dict[str, float]:
     }
 
 
-def _filled(path: Path, nodes: int, minutes: int, first: int) -> list[float]:
+def _filled(path: Path, nodes: int, minutes: int) -> list[float]:
     """Seconds of each write."""
     now = float(_DAY)
     series = SeriesFile(path, clock=lambda: now)
     still = _still()
     states: dict[Subject, dict[str, float]] = {Subject("r", f"n{i}", "0001"): {} for i in range(nodes)}
     spent = []
-    for minute in range(first, minutes):
+    for minute in range(minutes):
         rows = {subject: row(still, state) for subject, state in states.items()}
         now = _DAY + minute * 60.0 + 63
         begin = time.perf_counter()

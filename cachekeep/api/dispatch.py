@@ -9,7 +9,7 @@ import json
 import math
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
@@ -35,10 +35,13 @@ OWN_SERVICE = "cachekeep"
 
 @dataclass(frozen=True)
 class Answer:
+    """headers: what it carries beside its length, its type and the id of the request."""
+
     status: int
     body: bytes
     request_id: str
     content_type: str = "text/xml"
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -133,10 +136,7 @@ class Dispatcher:
         api = self._apis.get("elasticache" if rehearsing and caller.service == OWN_SERVICE else caller.service)
         if api is None:
             raise Fault("SignatureDoesNotMatch", "Credential should be scoped to correct service: 'elasticache'.")
-        if caller.region not in known_regions():
-            # A mistyped region would look as if all caches were gone.
-            text = f"Credential should be scoped to a valid region, not '{caller.region}'."
-            raise Fault("SignatureDoesNotMatch", text)
+        check_region(caller)
         return api
 
     def _carry_out(self, api: _Api, caller: Caller, request: HttpRequest, request_id: str) -> bytes:
@@ -170,6 +170,13 @@ class Dispatcher:
 
 def _refuse(api: _Api, fault: Fault, request_id: str) -> Answer:
     return Answer(fault.status, xml.encode_fault(api.service.namespace, fault, request_id), request_id)
+
+
+def check_region(caller: Caller) -> None:
+    """Raises SignatureDoesNotMatch: in a mistyped region all would look as if it were gone."""
+    if caller.region not in known_regions():
+        text = f"Credential should be scoped to a valid region, not '{caller.region}'."
+        raise Fault("SignatureDoesNotMatch", text)
 
 
 def new_request_id() -> str:

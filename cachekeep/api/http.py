@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from cachekeep.api.cloudwatch.front import SERVICE as MONITORING
-from cachekeep.api.cloudwatch.front import CloudWatch, CloudWatchAnswer
+from cachekeep.api.cloudwatch.front import CloudWatch
 from cachekeep.api.dispatch import OWN_SERVICE, Answer, Dispatcher, new_request_id
 from cachekeep.api.pages import Page, PageCall, journal_page, json_body
 from cachekeep.codec.query import MAX_BODY_BYTES
@@ -53,17 +53,17 @@ def build(
             return _hang_up(Fault("RequestTimeout", f"The request did not arrive within {BODY_DEADLINE_S:g} s.", 408))
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
-        asked = _http_request(request, body or b"")
+        asked = http_request(request, body or b"")
         for_cloudwatch = cloudwatch is not None and (cloudwatch.speaks(asked) or _is_for_monitoring(asked))
         if body is None:
             await _drain(request)
             text = f"A request can have at most {MAX_BODY_BYTES} bytes."
             if cloudwatch is not None and for_cloudwatch:
                 refused = cloudwatch.refuse(asked, Fault("ValidationError", text), new_request_id())
-                return _cloudwatch_response(refused, closes=True)
+                return _response(refused, closes=True)
             return _hang_up(Fault("RequestEntityTooLarge", text, 413))
         if cloudwatch is not None and for_cloudwatch:
-            return _cloudwatch_response(await _ask_cloudwatch(dispatcher, cloudwatch, asked))
+            return _response(await _ask_cloudwatch(dispatcher, cloudwatch, asked))
         return _response(dispatcher.answer(asked))
 
     async def healthz(_: Request) -> Response:
@@ -78,7 +78,7 @@ def build(
                 return Response(status_code=400)
             if body is None:
                 return JSONResponse({"code": "RequestEntityTooLarge", "message": "The request is too long."}, 413)
-            return await _page(dispatcher, _http_request(request, body), request.query_params, handler)
+            return await _page(dispatcher, http_request(request, body), request.query_params, handler)
 
         return answer
 
@@ -97,7 +97,7 @@ def build(
     )
 
 
-async def _ask_cloudwatch(dispatcher: Dispatcher, cloudwatch: CloudWatch, request: HttpRequest) -> CloudWatchAnswer:
+async def _ask_cloudwatch(dispatcher: Dispatcher, cloudwatch: CloudWatch, request: HttpRequest) -> Answer:
     """Those that only read series are answered in a thread, so that a long one holds nobody up."""
     request_id = new_request_id()
     try:
@@ -122,12 +122,6 @@ def _is_browser(request: Request) -> bool:
     """Someone who looks at the address: nothing is asked for, nothing is signed."""
     plain = request.method == "GET" and not request.url.query and "authorization" not in request.headers
     return plain and "text/html" in request.headers.get("accept", "")
-
-
-def _cloudwatch_response(answer: CloudWatchAnswer, *, closes: bool = False) -> Response:
-    """closes: where the next request would begin is not known."""
-    headers = {**answer.headers, **({"connection": "close"} if closes else {})}
-    return Response(answer.body, answer.status, headers, media_type=answer.content_type)
 
 
 async def _page(dispatcher: Dispatcher, request: HttpRequest, query: Mapping[str, str], handler: Page) -> Response:
@@ -171,7 +165,8 @@ async def _drain(request: Request) -> None:
         return
 
 
-def _http_request(request: Request, body: bytes) -> HttpRequest:
+def http_request(request: Request, body: bytes) -> HttpRequest:
+    """As the check of its signature wants it."""
     scope = request.scope
     return HttpRequest(
         method=request.method,
@@ -182,14 +177,12 @@ def _http_request(request: Request, body: bytes) -> HttpRequest:
     )
 
 
-def _response(answer: Answer) -> Response:
-    headers = {"x-amzn-RequestId": answer.request_id}
+def _response(answer: Answer, *, closes: bool = False) -> Response:
+    """closes: the connection, as where the next request would begin is not known."""
+    headers = {"x-amzn-RequestId": answer.request_id, **answer.headers, **({"connection": "close"} if closes else {})}
     return Response(answer.body, answer.status, headers, media_type=answer.content_type)
 
 
 def _hang_up(fault: Fault) -> Response:
-    """An answer after which the connection is closed: where the next request would begin is not known."""
     request_id = new_request_id()
-    answer = _response(Answer(fault.status, encode_fault(NAMESPACE, fault, request_id), request_id))
-    answer.headers["connection"] = "close"
-    return answer
+    return _response(Answer(fault.status, encode_fault(NAMESPACE, fault, request_id), request_id), closes=True)

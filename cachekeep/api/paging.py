@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -24,20 +23,26 @@ def page(call: Call, items: Sequence[T], name: Callable[[T], str]) -> tuple[list
     most = MOST if most is None else most
     if not FEWEST <= most <= MOST:
         raise invalid_value(f"Invalid MaxRecords {most}: it must be between {FEWEST} and {MOST}.")
-    after = _read(call.text("Marker"))
+    after = _after(call.text("Marker"))
     rest = [item for item in items if after is None or name(item) > after]
     shown = rest[:most]
-    return shown, _write(name(shown[-1])) if len(rest) > most else None
+    return shown, written(name(shown[-1])) if len(rest) > most else None
 
 
-def _write(name: str) -> str:
-    return base64.urlsafe_b64encode(name.encode()).decode()
+def written(place: str) -> str:
+    """A place as a marker or token, which nobody should read anything into."""
+    return base64.urlsafe_b64encode(place.encode()).decode()
 
 
-def _read(marker: str | None) -> str | None:
+def read(marker: str) -> str:
+    """The place that it was written of. Raises ValueError for what no place was written as."""
+    return base64.b64decode(marker.encode(), altchars=b"-_", validate=True).decode()
+
+
+def _after(marker: str | None) -> str | None:
     if not marker:
         return None
     try:
-        return base64.b64decode(marker.encode(), altchars=b"-_", validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+        return read(marker)
+    except ValueError:
         raise invalid_value(f"Invalid marker: {marker[:60]!r}.") from None

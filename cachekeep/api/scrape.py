@@ -16,6 +16,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from cachekeep.api.dispatch import OWN_SERVICE
+from cachekeep.api.http import http_request
 from cachekeep.codec.sigv4 import Caller, HttpRequest
 from cachekeep.domain.faults import Fault
 
@@ -55,22 +56,10 @@ def _refusal(request: Request, token: str, authenticate: Callable[[HttpRequest],
             return None
         return "This is not the token of this Cachekeep; `cachekeep prometheus token` prints it."
     try:
-        caller = authenticate(_unsent(request))
+        caller = authenticate(http_request(request, b""))  # a GET has no body
     except Fault as fault:
         return f"{fault.code}: {fault.message}"
     return None if caller.service == OWN_SERVICE else f"The signature must be scoped to the service {OWN_SERVICE!r}."
-
-
-def _unsent(request: Request) -> HttpRequest:
-    """As the signature's check wants it; a GET has no body."""
-    scope = request.scope
-    return HttpRequest(
-        method=request.method,
-        path=scope["raw_path"].decode("latin-1"),
-        query=scope["query_string"].decode("latin-1"),
-        headers=[(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]],
-        body=b"",
-    )
 
 
 def _accepts(request: Request, header: str, wanted: str) -> bool:

@@ -12,8 +12,8 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
 
+from cachekeep.codec.subscriber import is_address, web_url
 from cachekeep.domain.alarms import Channel, Subscription, Topic
 from cachekeep.domain.faults import Fault, invalid_value, missing_parameter
 from cachekeep.domain.notifications import TopicArn, Trial
@@ -24,7 +24,6 @@ MOST_SUBSCRIPTIONS = 50
 LONGEST_ENDPOINT = 2000
 _NO_MAIL = "no mail can be sent yet: set CACHEKEEP_SMTP_URL (smtp://user:password@host:port) and start the service anew"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,256}\Z")
-_ADDRESS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.][A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{0,63}@[A-Za-z0-9.-]{1,253}\Z")
 
 
 def listed(store: Store, account: str, region: str) -> dict[str, Any]:
@@ -33,14 +32,12 @@ def listed(store: Store, account: str, region: str) -> dict[str, Any]:
 
 
 async def answered(
-    store: Store, trial: Trial, account: str, region: str, body: object, now: float, *, mails: bool = True
+    store: Store, trial: Trial, account: str, region: str, body: Mapping[str, object], now: float, *, mails: bool = True
 ) -> dict[str, Any]:
-    """POST. body: decoded JSON, an object with `action` (add, remove, test) and what it needs. Raises Fault.
+    """POST. body: decoded JSON with `action` (add, remove, test) and what it needs. Raises Fault.
 
     mails: a mail server is set; without one, `warning` says so to who adds an address.
     """
-    if not isinstance(body, dict):
-        raise invalid_value("The body must be a JSON object.")
     match _text(body, "action"):
         case "add":
             added = add(store, account, region, body, now)
@@ -160,19 +157,9 @@ def _channel(body: Mapping[str, object]) -> Channel:
 def _check_endpoint(channel: Channel, endpoint: str) -> None:
     if not 0 < len(endpoint) <= LONGEST_ENDPOINT or not endpoint.isprintable():
         raise invalid_value(f"The endpoint must have 1 to {LONGEST_ENDPOINT} printable characters.")
-    if channel is Channel.WEBHOOK and not _is_web_url(endpoint):
+    if channel is Channel.WEBHOOK and web_url(endpoint) is None:
         raise invalid_value("A webhook must be an http or https URL in ASCII, without a user or password in it.")
-    if channel is Channel.EMAIL and not _ADDRESS.match(endpoint):
+    if channel is Channel.EMAIL and not is_address(endpoint):
         raise invalid_value("An e-mail subscriber must be one plain address, such as ops@example.com.")
     if channel is Channel.COMMAND and not endpoint.startswith("/"):
         raise invalid_value("A command must be the absolute path of a program; it gets no arguments and no shell.")
-
-
-def _is_web_url(text: str) -> bool:
-    try:
-        url = urlsplit(text)
-        port = url.port
-    except ValueError:
-        return False
-    plain = text.isascii() and " " not in text and "@" not in url.netloc and port != 0
-    return plain and url.scheme in ("http", "https") and bool(url.hostname)

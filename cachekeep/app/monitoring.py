@@ -83,14 +83,7 @@ def build_metering(settings: Settings, services: Services) -> Metering:
     notifier = Notifier(store, deliveries, clock, settings.account_id)
     asked = CloudWatchServices(series, metrics(), store, clock.now, settings.account_id)
     keeper = AlarmKeeper(store, SeriesValues(asked), notifier, clock, settings.account_id)
-    monitoring = Monitoring(
-        series,
-        collector,
-        EngineExaminer(),
-        clock.now,
-        psutil.virtual_memory().total,
-        lambda: series.trouble,
-    )
+    monitoring = Monitoring(series, collector, EngineExaminer(), clock.now, psutil.virtual_memory().total)
     return Metering(
         monitoring,
         CloudWatch(replace(asked, set_state=keeper.set_state)),

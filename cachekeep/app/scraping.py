@@ -31,7 +31,7 @@ def build_scraping(settings: Settings, services: Services, dispatcher: Dispatche
     async def render(open_metrics: bool) -> tuple[str, bytes]:
         form = Format.OPEN_METRICS if open_metrics else Format.TEXT
         nodes = await read_nodes(metering.collector, metering.collector)
-        trouble = metering.monitoring.trouble() is not None
+        trouble = metering.series.trouble is not None
         service = ServiceReading(__version__, statuses_of(services.store), trouble, size_of(file))
         return form.value, await asyncio.to_thread(page, nodes, service, services.clock.now(), form)
 

@@ -13,7 +13,7 @@ from http.client import HTTPConnection, HTTPException
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from cachekeep.cli.refusal import SERVICE_DOWN, Refused
+from cachekeep.cli.refusal import SERVICE_DOWN, Refused, RefusedByService
 from cachekeep.credentials import AccessKey
 
 OWN_SERVICE = "cachekeep"
@@ -57,7 +57,8 @@ class Client:
         return self._page(f"/_cachekeep/{name}" + (f"?{urlencode(query)}" if query else ""), what)
 
     def change(self, name: str, body: Mapping[str, Any], what: str) -> dict[str, Any]:
-        """What a page of our own answers to a POST. Raises Refused with the service's own words."""
+        """What a page of our own answers to a POST. Raises Refused with the service's own words, RefusedByService where
+        the wish was wrong."""
         headers = {"Content-Type": "application/json"}
         status, answer = self._signed("POST", f"/_cachekeep/{name}", json.dumps(body).encode(), OWN_SERVICE, headers)
         page = _json(answer)
@@ -66,7 +67,8 @@ class Client:
         if page is None and status in _NO_SUCH_PAGE:
             raise _older(what)
         told = f"{page.get('code')}: {page.get('message')}" if page is not None else f"HTTP {status}"
-        raise Refused(f"the service refused to {what}: {told}", 1)
+        kind = RefusedByService if page is not None and 400 <= status < 500 else Refused
+        raise kind(f"the service refused to {what}: {told}", 1)
 
     def topics(self) -> dict[str, Any]:
         """The region's topics (see cachekeep.api.topics). Raises Refused."""

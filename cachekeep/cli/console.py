@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeVar, cast
 
 from rich.console import Console
+from rich.markup import escape
 
 T = TypeVar("T")
 # For pipes and files, which have no width: wide enough that no address is cut.
@@ -31,6 +32,13 @@ def cleaned(page: T) -> T:
     elif isinstance(page, list):
         made = [cleaned(value) for value in page]
     return cast(T, made)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """On stdout, as they are: neither this program nor the terminal takes any of it for an order."""
+    out = console()
+    for line in lines:
+        out.print(escape(cleaned(line)), soft_wrap=True)
 
 
 def in_short(size: float | None) -> str:

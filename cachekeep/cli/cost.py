@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +21,7 @@ from cachekeep.cli.cost_tables import show_running, show_type, show_types
 from cachekeep.cli.refusal import Refused
 from cachekeep.domain.engine import Engine
 from cachekeep.domain.prices import Price, PriceList
-from cachekeep.plan.cost import Usage, price_json, rows_for, why_unknown
+from cachekeep.plan.cost import Usage, amount_of, price_json, rows_for, usage_of, why_unknown
 
 _EXAMPLES = """[bold]Examples[/bold]
   cachekeep cost                                    [dim]# all node types, engines side by side[/dim]
@@ -72,13 +72,18 @@ def show(
 
     A price that no source states is unknown. Amounts with an upfront part spread it over the years.
     """
-    usage = _usage(count, utilisation, hours)
+    stated = (machine_usd_month or "").strip()
+    try:
+        usage = usage_of(count, utilisation, hours)
+        machine_usd = amount_of("the machine's cost", stated, Decimal(0)) if stated else None
+    except ValueError as error:
+        raise Refused(str(error)) from error
     if groups:
         if node_type is not None or engine is not None or usage.count != 1:
             raise Refused("--groups shows all that runs; it takes no node type, no engine and no count")
         if prices is not None:
             raise Refused("--groups goes by the prices that the service has; `cachekeep cost import` adds to them")
-        _running(usage, region, machine_usd_month, state_dir, as_json=as_json)
+        _running(usage, region, machine_usd, state_dir, as_json=as_json)
         return
     if machine_usd_month is not None:
         raise Refused("--machine-usd-month goes with --groups")
@@ -137,35 +142,19 @@ def _chosen(known: PriceList, node_type: str | None, region: str | None, engine:
 
 
 def _running(
-    usage: Usage, region: str | None, machine_usd: str | None, state_dir: str | None, *, as_json: bool
+    usage: Usage, region: str | None, machine_usd: Decimal | None, state_dir: str | None, *, as_json: bool
 ) -> None:
     """What runs in all regions and what is watched. An unknown price makes the sum one of those that are known."""
     query = {"utilisation": f"{usage.utilisation_pct:f}", "hours": f"{usage.hours:f}"}
     if region is not None:
         query["prices_region"] = region
     if machine_usd is not None:
-        query["machine_usd_month"] = str(_decimal("--machine-usd-month", machine_usd))
+        query["machine_usd_month"] = str(machine_usd)
     page = connect(state_dir).page("cost", "tell what the caches cost", query)
     if as_json:
         typer.echo(json.dumps(page, indent=2))
     else:
         show_running(console(), page)
-
-
-def _usage(count: str, utilisation: str, hours: str) -> Usage:
-    if not count.isascii() or not count.lstrip("-").isdigit() or len(count) > 40:
-        raise Refused(f"--count must be a whole number of nodes, not {count[:40]!r}")
-    try:
-        return Usage(int(count), _decimal("--utilisation", utilisation), _decimal("--hours", hours))
-    except ValueError as error:
-        raise Refused(str(error)) from error
-
-
-def _decimal(option: str, text: str) -> Decimal:
-    try:
-        return Decimal(text)
-    except InvalidOperation as error:
-        raise Refused(f"{option} must be a number, not {text[:40]!r}") from error
 
 
 def _usage_json(usage: Usage) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from typer.core import TyperCommand
 from cachekeep.cli import options
 from cachekeep.cli.client import Client
 from cachekeep.cli.connect import connect
-from cachekeep.cli.console import cleaned, console
-from cachekeep.cli.refusal import SERVICE_DOWN, Refused
+from cachekeep.cli.console import cleaned, console, print_lines
+from cachekeep.cli.refusal import SERVICE_DOWN, Refused, RefusedByService
 from cachekeep.credentials import CredentialsError
 from cachekeep.domain.verdicts import Level
 from cachekeep.settings import SettingsError
@@ -77,7 +77,7 @@ def health(
 
     Exit code: 0 safe, 1 warning, 2 risk, 3 cannot tell, 64 misuse. With --watch and --json, a line for each round.
     """
-    wish = dict(map(own_numbers, own or []))
+    wish = wished(own or [])
     if (wish or unset) and (not name or watch):
         raise Refused("--set and --unset take the NAME of one group, cluster or target, and no --watch", MISUSE)
     try:
@@ -91,6 +91,14 @@ def health(
         return
     code = _watch(client, name, as_json=as_json) if watch else _show_once(client, name, as_json=as_json)
     raise typer.Exit(code)
+
+
+def wished(texts: Sequence[str]) -> dict[str, dict[str, float]]:
+    """By metric, those of several texts together; of one number given twice the later counts. Raises Refused."""
+    found: dict[str, dict[str, float]] = {}
+    for metric, numbers in map(own_numbers, texts):
+        found.setdefault(metric, {}).update(numbers)
+    return found
 
 
 def own_numbers(text: str) -> tuple[str, dict[str, float]]:
@@ -115,9 +123,7 @@ def _change(client: Client, name: str, wish: Mapping[str, Any], unset: list[str]
     if as_json:
         typer.echo(json.dumps(page))
         return
-    lines = _own(page["own_thresholds"]) or [f"{page['id']} has no thresholds of its own"]
-    for line in lines:
-        console().print(escape(cleaned(line)), soft_wrap=True)
+    print_lines(_own(page["own_thresholds"]) or [f"{page['id']} has no thresholds of its own"])
 
 
 def _page(client: Client, name: str | None) -> dict[str, Any]:
@@ -158,11 +164,14 @@ def _watch(client: Client, name: str | None, *, as_json: bool) -> int:
 
 
 def _ask(ask: Callable[[], T], refused: int = CANNOT_TELL) -> T:
-    """Whatever keeps the service from telling ends with 3, never with 1, which is a warning."""
+    """Whatever keeps the service from telling ends with 3, never with 1, which is a warning. refused: the code for a
+    wish that the service found wrong."""
     try:
         return ask()
+    except RefusedByService as error:
+        raise Refused(str(error), refused) from error
     except Refused as error:
-        raise Refused(str(error), refused if str(error).startswith("the service refused") else CANNOT_TELL) from error
+        raise Refused(str(error), CANNOT_TELL) from error
 
 
 def _print(out: Console, page: Mapping[str, Any]) -> None:

@@ -15,3 +15,7 @@ class Refused(Exception):
     def __init__(self, text: str, code: int = MISUSE) -> None:
         super().__init__(text)
         self.code = code
+
+
+class RefusedByService(Refused):
+    """The service understood and said no, in its own words: the wish was wrong, nothing broke."""

@@ -6,11 +6,10 @@ import json
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from cachekeep.cli import options
 from cachekeep.cli.connect import connect
-from cachekeep.cli.console import console
+from cachekeep.cli.console import print_lines
 from cachekeep.cli.refusal import MISUSE, Refused
 
 app = typer.Typer(
@@ -41,8 +40,7 @@ def list_topics(
     if as_json:
         typer.echo(json.dumps(page))
         return
-    for line in lines_of(page):
-        console().print(escape(line), soft_wrap=True)
+    print_lines(lines_of(page))
 
 
 @app.command()
@@ -65,8 +63,7 @@ def add(
     if as_json:
         typer.echo(json.dumps(page))
         return
-    for line in added_lines(page):
-        console().print(escape(line), soft_wrap=True)
+    print_lines(added_lines(page))
 
 
 @app.command()
@@ -81,7 +78,7 @@ def remove(
     """Remove a topic, or one of its subscriptions."""
     wish = {"action": "remove", "name": name} | ({"subscription": subscription} if subscription else {})
     page = connect(state_dir, region).change_topics(wish)
-    console().print(f"Removed {escape(page['removed'])}")
+    print_lines([f"Removed {page['removed']}"])
 
 
 @app.command("test")
@@ -96,8 +93,7 @@ def try_out(
     if as_json:
         typer.echo(json.dumps(page))
     else:
-        for line in result_lines(name, page):
-            console().print(escape(line), soft_wrap=True)
+        print_lines(result_lines(name, page))
     if any(result["problem"] is not None for result in page["results"]):
         raise typer.Exit(1)
 

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from cachekeep.cli import options
 from cachekeep.cli.connect import connect
-from cachekeep.cli.console import cleaned, console, in_bytes
+from cachekeep.cli.console import in_bytes, print_lines
 from cachekeep.cli.refusal import MISUSE, Refused
 from cachekeep.codec.target_url import TargetUrlError, parse_target_url
 
@@ -49,7 +48,7 @@ def list_targets(
     if as_json:
         typer.echo(json.dumps(page))
         return
-    show(lines_of(page))
+    print_lines(lines_of(page))
 
 
 @app.command()
@@ -89,7 +88,7 @@ def add(
     if as_json:
         typer.echo(json.dumps(page))
         return
-    show(added_lines(page))
+    print_lines(added_lines(page))
 
 
 @app.command()
@@ -100,7 +99,7 @@ def remove(
 ) -> None:
     """Watch an endpoint no longer. What was measured stays until it is too old."""
     page = connect(state_dir, region).change("watch", {"action": "remove", "name": name}, f"remove {name[:60]}")
-    show([f"{page['removed']} is not watched any more"])
+    print_lines([f"{page['removed']} is not watched any more"])
 
 
 def refuse_password_in(url: str) -> None:
@@ -138,11 +137,6 @@ def added_lines(page: dict[str, Any]) -> list[str]:
     nodes = "1 node" if count == 1 else f"{count} nodes"
     told = [f"  note: {target['note']}"] if target["note"] else []
     return [f"Watching {target['id']}: {target['engine']} {target['version']}, {nodes}; metrics within a minute", *told]
-
-
-def show(lines: list[str]) -> None:
-    for line in lines:
-        console().print(escape(cleaned(line)), soft_wrap=True)
 
 
 def _what(target: dict[str, Any]) -> str:

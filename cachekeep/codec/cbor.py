@@ -208,9 +208,9 @@ def times(seconds: Sequence[int]) -> bytes:
         return head(4, len(seconds)) + b"".join(struct.pack(">BBd", 0xC1, 0xFB, float(at)) for at in seconds)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _packed_times(raw: bytes) -> bytes:
-    """Remembered: the metrics of one answer have the same times."""
+    """Remembered: the metrics of one answer have the same times. A page of them takes up to 1 MB, hence few."""
     return _packed(b"\xc1\x1a", array("I", raw))
 
 

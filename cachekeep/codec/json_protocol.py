@@ -8,7 +8,6 @@ Source: Smithy "AWS JSON 1.0 protocol", "awsQueryCompatible trait"; botocore/ser
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
@@ -17,12 +16,19 @@ from typing import Final
 import msgspec
 
 from cachekeep.codec.aws_model import Service, Shape
+from cachekeep.codec.query import (
+    MAX_BODY_BYTES,
+    MAX_LIST_INDEX,
+    echo,
+    integer_check,
+    invalid,
+    read_timestamp,
+    string_reader,
+)
 from cachekeep.codec.xml import UnknownMember
 from cachekeep.domain.faults import Fault, invalid_value, missing_parameter
 
 CONTENT_TYPE: Final = "application/x-amz-json-1.0"
-MAX_BODY_BYTES: Final = 1 << 20
-MAX_LIST_ITEMS: Final = 1000
 
 # Checks a value that came typed; the second argument is its path, for messages.
 Reader = Callable[[object, str], object]
@@ -126,7 +132,7 @@ def _structure(shape: Shape) -> Reader:
 
     def read(value: object, path: str) -> dict[str, object]:
         if not isinstance(value, dict):
-            raise invalid_value(f"Value for parameter {_echo(path) or 'input'} is invalid. Must be a structure.")
+            raise invalid_value(f"Value for parameter {echo(path) or 'input'} is invalid. Must be a structure.")
         prefix = f"{path}." if path else ""
         found = {
             name: members[name](child, prefix + name)
@@ -135,7 +141,7 @@ def _structure(shape: Shape) -> Reader:
         }
         for name in required:
             if name not in found:
-                raise missing_parameter(_echo(prefix + name))
+                raise missing_parameter(echo(prefix + name))
         return found
 
     return read
@@ -144,13 +150,13 @@ def _structure(shape: Shape) -> Reader:
 def _list(shape: Shape) -> Reader:
     assert shape.item is not None  # noqa: S101 - Shape's rule for lists
     read_item = _reader(shape.item.shape)
-    low, high = shape.minimum or 0, shape.maximum or MAX_LIST_ITEMS
+    low, high = shape.minimum or 0, shape.maximum or MAX_LIST_INDEX
 
     def read(value: object, path: str) -> list[object]:
         if not isinstance(value, list):
-            raise invalid_value(f"Value for parameter {_echo(path)} is invalid. Must be a list.")
+            raise invalid_value(f"Value for parameter {echo(path)} is invalid. Must be a list.")
         if not low <= len(value) <= high:
-            raise invalid_value(f"Parameter {_echo(path)} is invalid. It must have {low} to {high} items.")
+            raise invalid_value(f"Parameter {echo(path)} is invalid. It must have {low} to {high} items.")
         return [read_item(item, f"{path}.member.{number}") for number, item in enumerate(value, 1)]
 
     return read
@@ -161,8 +167,8 @@ def _map(shape: Shape) -> Reader:
     read_item = _reader(shape.item.shape)
 
     def read(value: object, path: str) -> dict[str, object]:
-        if not isinstance(value, dict) or len(value) > MAX_LIST_ITEMS:
-            raise invalid_value(f"Value for parameter {_echo(path)} is invalid. Must be a map.")
+        if not isinstance(value, dict) or len(value) > MAX_LIST_INDEX:
+            raise invalid_value(f"Value for parameter {echo(path)} is invalid. Must be a map.")
         return {str(name): read_item(item, f"{path}.{name}") for name, item in value.items()}
 
     return read
@@ -175,18 +181,14 @@ def _boolean(value: object, path: str) -> bool:
 
 
 def _integer(shape: Shape) -> Reader:
-    bits = 31 if shape.type == "integer" else 63
-    low = shape.minimum if shape.minimum is not None else -(1 << bits)
-    high = shape.maximum if shape.maximum is not None else (1 << bits) - 1
+    check = integer_check(shape)
 
     def read(value: object, path: str) -> int:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if not isinstance(value, int) or isinstance(value, bool):
             raise _invalid(value, path, "Must be an integer.")
-        if not low <= value <= high:
-            raise _invalid(value, path, f"Must be between {low} and {high}.")
-        return value
+        return check(value, path)
 
     return read
 
@@ -200,9 +202,6 @@ def _number(value: object, path: str) -> float:
     raise _invalid(value, path, "Must be a number.")
 
 
-_TIMESTAMP = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{5,18}(Z|[+-][0-9]{2}:?[0-9]{2})?")
-
-
 def _timestamp(value: object, path: str) -> datetime:
     """Seconds since 1970 in JSON, a time already in CBOR; also a text in ISO 8601, which some clients send."""
     try:
@@ -210,36 +209,24 @@ def _timestamp(value: object, path: str) -> datetime:
             return value
         if isinstance(value, int | float) and not isinstance(value, bool):
             return datetime.fromtimestamp(value, UTC)
-        if isinstance(value, str) and _TIMESTAMP.fullmatch(value):
-            at = datetime.fromisoformat(value)
-            return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+        if isinstance(value, str):
+            return read_timestamp(value, path)
     except (ValueError, OverflowError, OSError):
         pass
     raise _invalid(value, path, "Must be a timestamp.")
 
 
 def _string(shape: Shape) -> Reader:
-    low, high, pattern = shape.minimum or 0, shape.maximum, shape.pattern
-    enum = frozenset(shape.enum)
+    check = string_reader(shape)
 
     def read(value: object, path: str) -> str:
         if not isinstance(value, str):
             raise _invalid(value, path, "Must be a string.")
-        if enum and value not in enum:
-            raise _invalid(value, path, f"Must be one of: {', '.join(shape.enum)}.")
-        if len(value) < low or (high is not None and len(value) > high):
-            raise _invalid(value, path, f"Its length must be between {low} and {high}.")
-        if pattern is not None and not pattern.fullmatch(value):
-            raise _invalid(value, path, f"Must match the pattern {pattern.pattern}.")
-        return value
+        return check(value, path)
 
     return read
 
 
-def _echo(text: str) -> str:
-    return text if len(text) <= 100 else text[:100] + "..."
-
-
 def _invalid(value: object, path: str, rule: str) -> Fault:
     shown = str(value) if isinstance(value, str | int | float | bool) and len(str(value)[:99]) < 99 else "..."
-    return invalid_value(f"Value ({_echo(shown)}) for parameter {_echo(path)} is invalid. {rule}")
+    return invalid(shown, path, rule)

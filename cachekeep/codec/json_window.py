@@ -63,6 +63,8 @@ class JsonWindow:
             except json.JSONDecodeError as error:
                 if self._ended:
                     raise DamagedJson(f"the file is damaged or cut off: {error.msg}") from error
+            except ValueError as error:  # an integer of more digits than Python reads
+                raise DamagedJson("the file is damaged: a number has thousands of digits") from error
             except RecursionError as error:
                 raise DamagedJson("the file is damaged: values within values without end") from error
             if len(self._text) - self._at > _MOST_PIECE:

@@ -74,6 +74,13 @@ class _Gathered:
         if self.seen > _MOST_ROWS:
             raise OfferFileError(f"more than {_MOST_ROWS:,} products and terms: this cannot be ElastiCache's file")
 
+    def rate(self, sku: str, code: str, model: PriceModel | None) -> _Rate | None:
+        """What the term's prices are to be added to; None, and counted, for a model that is not known."""
+        if model is None:
+            self.left_out["terms of a kind that is not known"] += 1
+            return None
+        return self.rates.setdefault((sku, code), (model, _Rate()))[1]
+
 
 def read_offer(stream: TextIO) -> Offer:
     """Read a file opened as text with newline="". Raises OfferFileError, and OSError or UnicodeDecodeError."""
@@ -216,10 +223,9 @@ def _json_terms(term: str, sku: str, terms: Any, gathered: _Gathered) -> None:  
                 given.get("PurchaseOption", ""),
                 given.get("OfferingClass", ""),
             )
-            if model is None:
-                gathered.left_out["terms of a kind that is not known"] += 1
+            rate = gathered.rate(sku, code, model)
+            if rate is None:
                 continue
-            _, rate = gathered.rates.setdefault((sku, code), (model, _Rate()))
             for dimension in offer["priceDimensions"].values():
                 if "USD" in dimension["pricePerUnit"]:
                     _add_rate(rate, str(dimension["unit"]), str(dimension["pricePerUnit"]["USD"]), sku)
@@ -281,9 +287,6 @@ def _csv_row(row: Mapping[str, str], gathered: _Gathered) -> None:
         row.get("purchaseoption", ""),
         row.get("offeringclass", ""),
     )
-    if model is None:
-        gathered.left_out["terms of a kind that is not known"] += 1
-        return
-    _, rate = gathered.rates.setdefault((sku, row.get("offertermcode", "")), (model, _Rate()))
-    if row.get("currency") == "USD":
+    rate = gathered.rate(sku, row.get("offertermcode", ""), model)
+    if rate is not None and row.get("currency") == "USD":
         _add_rate(rate, row.get("unit", ""), row.get("priceperunit", ""), sku)

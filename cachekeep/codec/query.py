@@ -61,7 +61,7 @@ def parse_form(body: bytes, max_fields: int = MAX_FIELDS, max_bytes: int = MAX_B
         if not key:
             raise _malformed("A field has no name.")
         if key in fields:
-            raise _malformed(f"The field {_echo(key)} is given more than once.")
+            raise _malformed(f"The field {echo(key)} is given more than once.")
         fields[key] = _unquote(raw_value)
     return fields
 
@@ -103,7 +103,7 @@ def _operation(service: Service, fields: Mapping[str, str]) -> Operation:
     version = fields.get("Version") or "NO_VERSION_SPECIFIED"
     operation = service.operations.get(action)
     if operation is None or version != service.api_version:
-        raise Fault("InvalidAction", f"Could not find operation {_echo(action)} for version {_echo(version)}", 400)
+        raise Fault("InvalidAction", f"Could not find operation {echo(action)} for version {echo(version)}", 400)
     return operation
 
 
@@ -116,7 +116,7 @@ def _tree(fields: Mapping[str, str], known: frozenset[str]) -> dict[str, Node]:
             continue
         parts = rest.split(".", _MAX_PATH_PARTS) if dot else []
         if len(parts) >= _MAX_PATH_PARTS:
-            raise _malformed(f"The field {_echo(key)} is nested too deeply.")
+            raise _malformed(f"The field {echo(key)} is nested too deeply.")
         node, last = root, first
         for part in parts:
             child = node.setdefault(last, {})
@@ -144,16 +144,14 @@ def _decoder(shape: Shape) -> Decoder:
             return _list(shape)
         case "boolean":
             return _scalar(_boolean)
-        case "integer":
-            return _scalar(_integer(shape, 31))
-        case "long":
-            return _scalar(_integer(shape, 63))
+        case "integer" | "long":
+            return _scalar(_integer(shape))
         case "float" | "double":
             return _scalar(_number)
         case "timestamp":
-            return _scalar(_timestamp)
+            return _scalar(read_timestamp)
         case _:
-            return _scalar(_string(shape))
+            return _scalar(string_reader(shape))
 
 
 def _structure(shape: Shape) -> Decoder:
@@ -163,7 +161,7 @@ def _structure(shape: Shape) -> Decoder:
     def decode(node: Node, path: str) -> dict[str, object]:
         if isinstance(node, str):
             if node:
-                raise invalid_value(f"Value for parameter {_echo(path)} is invalid. Must be a structure.")
+                raise invalid_value(f"Value for parameter {echo(path)} is invalid. Must be a structure.")
             node = {}
         prefix = f"{path}." if path else ""
         value: dict[str, object] = {}
@@ -174,7 +172,7 @@ def _structure(shape: Shape) -> Decoder:
                 value[name] = decode_member(child, prefix + wire)
         for wire, name in required:
             if name not in value:
-                raise missing_parameter(_echo(prefix + wire))
+                raise missing_parameter(echo(prefix + wire))
         return value
 
     return decode
@@ -189,13 +187,13 @@ def _list(shape: Shape) -> Decoder:
         # An empty list is sent as `Tags=`, and so is nothing else.
         if isinstance(node, str):
             if node:
-                raise invalid_value(f"Value for parameter {_echo(path)} is invalid. Must be a list.")
+                raise invalid_value(f"Value for parameter {echo(path)} is invalid. Must be a list.")
             node = {item_name: {}}
         name, by_index = _indexes(node, item_name, path)
         items = [decode_item(by_index[index], f"{path}.{name}.{index}") for index in sorted(by_index)]
         if not low <= len(items) <= high:
             raise invalid_value(
-                f"Parameter {_echo(path)} is invalid. The number of its items must be {_bounds(low, high)}."
+                f"Parameter {echo(path)} is invalid. The number of its items must be {_bounds(low, high)}."
             )
         return items
 
@@ -208,15 +206,15 @@ def _indexes(node: dict[str, Node], item_name: str, path: str) -> tuple[str, dic
     An item under any other name is refused, not ignored: nobody means to send a list that is then left out.
     """
     if len(node) != 1:
-        raise invalid_value(f"Parameter {_echo(path)} is invalid. Its items must be named {item_name}.")
+        raise invalid_value(f"Parameter {echo(path)} is invalid. Its items must be named {item_name}.")
     name, items = next(iter(node.items()))
     if name not in (item_name, "member") or isinstance(items, str):
-        raise invalid_value(f"Parameter {_echo(path)} is invalid. Its items must be named {item_name}.N.")
+        raise invalid_value(f"Parameter {echo(path)} is invalid. Its items must be named {item_name}.N.")
     by_index: dict[int, Node] = {}
     for text, item in items.items():
         if not _INDEX.fullmatch(text) or int(text) > MAX_LIST_INDEX:
             raise invalid_value(
-                f"Parameter {_echo(f'{path}.{name}.{text}')} is invalid. "
+                f"Parameter {echo(f'{path}.{name}.{text}')} is invalid. "
                 f"The number of an item must be between 1 and {MAX_LIST_INDEX}."
             )
         by_index[int(text)] = item
@@ -226,7 +224,7 @@ def _indexes(node: dict[str, Node], item_name: str, path: str) -> tuple[str, dic
 def _scalar(read: Callable[[str, str], object]) -> Decoder:
     def decode(node: Node, path: str) -> object:
         if not isinstance(node, str):
-            raise invalid_value(f"Value for parameter {_echo(path)} is invalid. Must be a single value.")
+            raise invalid_value(f"Value for parameter {echo(path)} is invalid. Must be a single value.")
         return read(node, path)
 
     return decode
@@ -235,33 +233,43 @@ def _scalar(read: Callable[[str, str], object]) -> Decoder:
 def _boolean(text: str, path: str) -> bool:
     lower = text.lower()
     if lower not in ("true", "false"):
-        raise _invalid(text, path, "Must be true or false.")
+        raise invalid(text, path, "Must be true or false.")
     return lower == "true"
 
 
-def _integer(shape: Shape, bits: int) -> Callable[[str, str], int]:
-    low = shape.minimum if shape.minimum is not None else -(1 << bits)
-    high = shape.maximum if shape.maximum is not None else (1 << bits) - 1
+def _integer(shape: Shape) -> Callable[[str, str], int]:
+    check = integer_check(shape)
 
     def read(text: str, path: str) -> int:
         if not _INTEGER.fullmatch(text):
-            raise _invalid(text, path, "Must be an integer.")
-        value = int(text)
-        if not low <= value <= high:
-            raise _invalid(text, path, f"Must be {_bounds(low, high)}.")
-        return value
+            raise invalid(text, path, "Must be an integer.")
+        return check(int(text), path)
 
     return read
+
+
+def integer_check(shape: Shape) -> Callable[[int, str], int]:
+    """Of an integer or long: the value itself, where it is within the model's bounds and those of the type."""
+    bits = 31 if shape.type == "integer" else 63
+    low = shape.minimum if shape.minimum is not None else -(1 << bits)
+    high = shape.maximum if shape.maximum is not None else (1 << bits) - 1
+
+    def check(value: int, path: str) -> int:
+        if not low <= value <= high:
+            raise invalid(str(value), path, f"Must be {_bounds(low, high)}.")
+        return value
+
+    return check
 
 
 def _number(text: str, path: str) -> float:
     value = float(text) if _NUMBER.fullmatch(text) else float("inf")
     if abs(value) == float("inf"):
-        raise _invalid(text, path, "Must be a number.")
+        raise invalid(text, path, "Must be a number.")
     return value
 
 
-def _timestamp(text: str, path: str) -> datetime:
+def read_timestamp(text: str, path: str) -> datetime:
     """A time without a zone is taken for UTC, as AWS does."""
     try:
         if not _TIMESTAMP.fullmatch(text):
@@ -269,20 +277,20 @@ def _timestamp(text: str, path: str) -> datetime:
         value = datetime.fromisoformat(text)
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
     except (ValueError, OverflowError):
-        raise _invalid(text, path, "Must be a timestamp in ISO 8601 format.") from None
+        raise invalid(text, path, "Must be a timestamp in ISO 8601 format.") from None
 
 
-def _string(shape: Shape) -> Callable[[str, str], str]:
+def string_reader(shape: Shape) -> Callable[[str, str], str]:
     low, high, pattern = shape.minimum or 0, shape.maximum, shape.pattern
     enum = frozenset(shape.enum)
 
     def read(text: str, path: str) -> str:
         if enum and text not in enum:
-            raise _invalid(text, path, f"Must be one of: {', '.join(shape.enum)}.")
+            raise invalid(text, path, f"Must be one of: {', '.join(shape.enum)}.")
         if len(text) < low or (high is not None and len(text) > high):
-            raise _invalid(text, path, f"Its length must be {_bounds(low, high)}.")
+            raise invalid(text, path, f"Its length must be {_bounds(low, high)}.")
         if pattern is not None and not pattern.fullmatch(text):
-            raise _invalid(text, path, f"Must match the pattern {pattern.pattern}.")
+            raise invalid(text, path, f"Must match the pattern {pattern.pattern}.")
         return text
 
     return read
@@ -292,17 +300,17 @@ def _bounds(low: float, high: float | None) -> str:
     return f"at least {low}" if high is None else f"between {low} and {high}"
 
 
-def _echo(text: str) -> str:
+def echo(text: str) -> str:
     """A caller's text in a message: short enough to log."""
     return text if len(text) <= _MAX_ECHO else text[:_MAX_ECHO] + "..."
 
 
-def _invalid(text: str, path: str, rule: str) -> Fault:
-    return invalid_value(f"Value ({_echo(text)}) for parameter {_echo(path)} is invalid. {rule}")
+def invalid(text: str, path: str, rule: str) -> Fault:
+    return invalid_value(f"Value ({echo(text)}) for parameter {echo(path)} is invalid. {rule}")
 
 
 def _both(key: str) -> Fault:
-    return invalid_value(f"Parameter {_echo(key)} is invalid. It cannot have both a value and parts.")
+    return invalid_value(f"Parameter {echo(key)} is invalid. It cannot have both a value and parts.")
 
 
 def _malformed(message: str) -> Fault:

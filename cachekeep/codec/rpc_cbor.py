@@ -14,7 +14,8 @@ from typing import Final
 
 from cachekeep.codec import cbor
 from cachekeep.codec.aws_model import Service, Shape
-from cachekeep.codec.json_protocol import MAX_BODY_BYTES, fault_type, read_input
+from cachekeep.codec.json_protocol import fault_type, read_input
+from cachekeep.codec.query import MAX_BODY_BYTES
 from cachekeep.codec.xml import UnknownMember
 from cachekeep.domain.faults import Fault
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 Dimensions = tuple[tuple[str, str], ...]
+# The reason of the state of an alarm that was never judged.
+UNCHECKED = "Unchecked: Initial alarm creation"
 
 
 class AlarmState(StrEnum):
@@ -81,7 +83,7 @@ class Alarm:
     insufficient_data_actions: tuple[str, ...] = ()
     evaluate_low_sample_count: bool = True
     state: AlarmState = AlarmState.INSUFFICIENT_DATA
-    state_reason: str = "Unchecked: Initial alarm creation"
+    state_reason: str = UNCHECKED
     state_reason_data: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
 

@@ -6,7 +6,7 @@ Adapters: engine.meter (Meter), engine.explorer (Explorer), host.meter (HostMete
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cachekeep.domain.metrics import Buckets, Column, Current, Place, Point, Subject, WatchedTarget
@@ -89,14 +89,16 @@ class Watching(Protocol):
 
 @dataclass(frozen=True)
 class SampledKey:
-    """frequency: the engine's LFU counter, None where its policy keeps none. name: printable, cut to 100 characters."""
+    """frequency: the engine's LFU counter, None where its policy keeps none. name: printable, cut to 100 characters.
+
+    type: asked of the biggest keys only, else empty.
+    """
 
     name: str
     db: int
     type: str
     memory_bytes: int
     frequency: int | None = None
-    idle_s: int | None = None
 
 
 @dataclass(frozen=True)
@@ -219,11 +221,10 @@ class Totals(Protocol):
 
 @dataclass(frozen=True)
 class Monitoring:
-    """What surfaces get. overview of one-second values, months of points, and closer looks."""
+    """What surfaces get: months of points, the values of now, and closer looks."""
 
     series: SeriesStore
     gauges: Gauges
     examiner: Examiner
     now: Callable[[], float]
     total_memory_bytes: int = 0
-    trouble: Callable[[], str | None] = field(default=lambda: None)

@@ -14,9 +14,8 @@ from enum import StrEnum
 
 from cachekeep.domain.nodes import Address
 
-# The namespaces of metrics: those that AWS has, under AWS's names, and ours beside them.
+# Of the metrics that AWS has, under AWS's names; the others are in `Cachekeep`.
 AWS_NAMESPACE = "AWS/ElastiCache"
-OWN_NAMESPACE = "Cachekeep"
 MINUTE_S = 60
 
 # Upper bound of a bucket (in the metric's unit) and the number of samples in it; ascending, bounds exclusive below.

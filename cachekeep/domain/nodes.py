@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from ipaddress import ip_address
 
 from cachekeep.domain.engine import Engine, EngineVersion
 from cachekeep.domain.slots import Slots
@@ -26,6 +27,15 @@ class Address:
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
+
+
+def is_ip(host: str) -> bool:
+    """An IP address in text, of version 4 or 6; else it is a name."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, order=True)

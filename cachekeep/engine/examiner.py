@@ -1,7 +1,9 @@
 """A closer look at a Valkey or Redis node: who its clients are, and random keys with their memory and use.
 
 Implements domain.metric_ports.Examiner. Read-only; a connection of its own for each look, closed at its end; every
-answer and every wait is bounded. None of the commands counts as a use of the key (the engine's LOOKUP_NOTOUCH).
+answer and every wait is bounded. None of the commands counts as a use of the key (the engine's LOOKUP_NOTOUCH), but
+TYPE and OBJECT FREQ count as hits (keyspace_hits), which MEMORY USAGE and RANDOMKEY do not: hence TYPE is asked of a
+few keys only, and OBJECT FREQ only where the policy keeps it.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from libvalkey import ProtocolError, Reader, ReplyError, pack_command
@@ -21,7 +24,7 @@ from cachekeep.codec.watched_answers import printable
 from cachekeep.domain.metric_ports import SampledKey
 from cachekeep.domain.metrics import Place
 from cachekeep.domain.ports import WorldError
-from cachekeep.engine.meter_line import refused_login
+from cachekeep.engine.meter_line import refused_login, tls_context
 from cachekeep.engine.own_sockets import own_sockets
 
 Command = tuple[str | bytes, ...]
@@ -33,10 +36,13 @@ _MOST_BYTES = 64 * 1024 * 1024
 _MOST_ADDRESSES = 1000
 _BATCH = 50
 _MOST_DATABASES = 16
+# The types that are asked for: of the biggest keys, as only these are shown.
+_TYPED = 3
 # As many batches without a new key say that there are no more.
 _FRUITLESS = 3
 _NAME_LENGTH = 100
-_CLIENT = re.compile(rb"^.*? addr=(\S*):(\d+) .*? flags=(\S+) ", re.MULTILINE)
+# Atomic groups: what no engine says, megabytes of `addr=` in one line, is walked once and not for each of them.
+_CLIENT = re.compile(rb"^(?>.*? addr=)(?>(\S*):(\d+)) (?>.*? flags=)(\S+) ", re.MULTILINE)
 _INCOMPLETE = object()
 
 
@@ -56,7 +62,7 @@ class EngineExaminer:
         async with _deadline(place, _CLIENTS_WITHIN_S), _talk(place) as talk:
             (listed,) = await talk.must(("CLIENT", "LIST"))
             ours = await asyncio.to_thread(self._ours, place.address.port)
-            return _count(bytes(listed), talk.own_port, ours)
+            return _count(talk.text(listed), talk.own_port, ours)
 
     async def sample_keys(self, place: Place, *, most: int, within_s: float) -> Sequence[SampledKey]:
         """Distinct keys of the databases that hold keys, biggest first. Fewer where time runs out or there are no more.
@@ -69,6 +75,7 @@ class EngineExaminer:
         try:
             async with _deadline(place, within_s), _talk(place) as talk:
                 await _sample(talk, most, found)
+                await _ask_types(talk, found)
         except WorldError:
             if not found:  # else the deadline, or a connection that broke: what was seen is still true
                 raise
@@ -112,6 +119,15 @@ class _Talk:
                 raise self.refused(command, reply)
         return replies
 
+    def text(self, reply: object) -> bytes:
+        """Of a reply that every engine gives as a text; somebody else's server may give anything."""
+        if not isinstance(reply, bytes):
+            raise self.nonsense()
+        return reply
+
+    def nonsense(self) -> WorldError:
+        return WorldError(f"{self._place.address} answers as neither Redis nor Valkey does; check the port")
+
     def refused(self, command: Command, error: ReplyError) -> WorldError:
         """Says what failed and which permission is missing; never more of AUTH than its name."""
         words = [word if isinstance(word, str) else "key" for word in command]
@@ -131,57 +147,57 @@ class _Talk:
 async def _sample(talk: _Talk, most: int, found: dict[tuple[int, bytes], SampledKey]) -> None:
     """Fill found. A share of `most` from each database by its number of keys."""
     keyspace, memory = await talk.must(("INFO", "keyspace"), ("INFO", "memory"))
-    info = parse_info(bytes(keyspace).decode())
-    counts = {db: int(info[f"db{db}"].partition("keys=")[2].partition(",")[0]) for db in databases_used(info)}
-    usage = "FREQ" if "lfu" in parse_info(bytes(memory).decode()).get("maxmemory_policy", "") else "IDLETIME"
+    info = parse_info(talk.text(keyspace).decode("utf-8", "replace"))
+    try:
+        counts = {db: int(info[f"db{db}"].partition("keys=")[2].partition(",")[0]) for db in databases_used(info)}
+    except (KeyError, ValueError) as error:
+        raise talk.nonsense() from error
+    if min(counts.values(), default=1) < 1:
+        raise talk.nonsense()
+    lfu = "lfu" in parse_info(talk.text(memory).decode("utf-8", "replace")).get("maxmemory_policy", "")
     total = sum(counts.values())
     for db in sorted(counts, key=lambda db: -counts[db])[:_MOST_DATABASES]:
         await talk.must(("SELECT", str(db)))
         wanted = min(counts[db], max(1, round(most * counts[db] / total)), most - len(found))
-        await _sample_database(talk, db, wanted, usage, found)
+        await _sample_database(talk, db, wanted, lfu, found)
 
 
 async def _sample_database(
-    talk: _Talk, db: int, wanted: int, usage: str, found: dict[tuple[int, bytes], SampledKey]
+    talk: _Talk, db: int, wanted: int, lfu: bool, found: dict[tuple[int, bytes], SampledKey]
 ) -> None:
     seen: set[bytes] = set()
     denied: WorldError | None = None
     fruitless = 0
     while len(seen) < wanted and fruitless < _FRUITLESS:
         drawn = await talk.must(*[("RANDOMKEY",)] * _BATCH)
-        names = [name for name in dict.fromkeys(drawn) if name is not None and name not in seen]
+        names = list(dict.fromkeys(name for name in drawn if isinstance(name, bytes) and name not in seen))
         names = names[: wanted - len(seen)]
         fruitless = 0 if names else fruitless + 1
         seen.update(names)
-        commands: list[Command] = []
-        for name in names:
-            commands += [("TYPE", name), ("MEMORY", "USAGE", name, "SAMPLES", "5"), ("OBJECT", usage, name)]
-        replies = await talk.ask(*commands) if commands else []
-        for number, name in enumerate(names):
-            at = 3 * number
-            kind, size, used = replies[at : at + 3]
-            if isinstance(kind, ReplyError):
-                denied = talk.refused(commands[at], kind)
-            elif isinstance(size, ReplyError):
-                denied = talk.refused(commands[at + 1], size)
-            elif size is not None:  # else it is gone since
-                found[db, name] = _sampled(name, db, bytes(kind), int(size), usage, used)
+        sizes = await talk.ask(*[("MEMORY", "USAGE", name, "SAMPLES", "5") for name in names]) if names else []
+        uses = await talk.ask(*[("OBJECT", "FREQ", name) for name in names]) if names and lfu else [None] * len(names)
+        for name, size, used in zip(names, sizes, uses, strict=True):
+            if isinstance(size, ReplyError):
+                denied = talk.refused(("MEMORY", "USAGE", name), size)
+            elif isinstance(size, int):  # else it is gone since
+                frequency = used if isinstance(used, int) else None
+                found[db, name] = SampledKey(_shown(name), db, "", size, frequency)
     if denied is not None and not found:
         raise denied
 
 
-def _sampled(name: bytes, db: int, kind: bytes, size: int, usage: str, used: object) -> SampledKey:
-    number = used if isinstance(used, int) else None
+async def _ask_types(talk: _Talk, found: dict[tuple[int, bytes], SampledKey]) -> None:
+    """Put the types into the biggest of found. One that may not be asked for stays unknown."""
+    for db, name in sorted(found, key=lambda key: -found[key].memory_bytes)[:_TYPED]:
+        _, kind = await talk.ask(("SELECT", str(db)), ("TYPE", name))
+        if not isinstance(kind, ReplyError) and kind != b"none":
+            found[db, name] = replace(found[db, name], type=printable(talk.text(kind).decode("ascii", "replace"), 40))
+
+
+def _shown(name: bytes) -> str:
     text = name[: 4 * _NAME_LENGTH].decode("utf-8", "backslashreplace")
     shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-    return SampledKey(
-        name=shown if len(shown) <= _NAME_LENGTH else shown[: _NAME_LENGTH - 1] + "…",
-        db=db,
-        type=printable(kind.decode("ascii", "replace"), 40),
-        memory_bytes=size,
-        frequency=number if usage == "FREQ" else None,
-        idle_s=number if usage == "IDLETIME" else None,
-    )
+    return shown if len(shown) <= _NAME_LENGTH else shown[: _NAME_LENGTH - 1] + "…"
 
 
 def _count(listed: bytes, own_port: int, ours: Collection[tuple[str, int]]) -> dict[str, int]:
@@ -216,12 +232,8 @@ async def _deadline(place: Place, within_s: float) -> AsyncIterator[None]:
 @asynccontextmanager
 async def _talk(place: Place) -> AsyncIterator[_Talk]:
     """A connection that is logged in. Raises WorldError."""
-    try:
-        # In a thread: the system's authorities are a large file.
-        made = asyncio.to_thread(ssl.create_default_context, cafile=place.ca_file or None) if place.tls else None
-        context = await made if made else None
-    except OSError as error:  # ssl.SSLError is one
-        raise WorldError(f"{place.ca_file} holds no usable certificate for {place.address}: {error}") from error
+    # In a thread: the system's authorities are a large file.
+    context = await asyncio.to_thread(tls_context, place) if place.tls else None
     name = (place.server_name or place.address.host) if place.tls else None
     try:
         async with asyncio.timeout(_CONNECT_WITHIN_S):

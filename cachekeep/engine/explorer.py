@@ -7,7 +7,6 @@ are looked up in threads of their own, every answer and the whole have a deadlin
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -27,7 +26,7 @@ from cachekeep.codec.watched_answers import (
 )
 from cachekeep.domain.metric_ports import Explored, FoundNode
 from cachekeep.domain.metrics import Place
-from cachekeep.domain.nodes import Address
+from cachekeep.domain.nodes import Address, is_ip
 from cachekeep.domain.ports import WorldError
 from cachekeep.engine.meter_line import MeterLine, bulk, refused_login, reply
 from cachekeep.engine.name_lookup import NameLookup
@@ -35,7 +34,6 @@ from cachekeep.engine.name_lookup import NameLookup
 Info = Mapping[str, str]
 # At so many nodes of one endpoint it is looked at a time, and no longer than this at all that are new.
 _PROBES, _PROBES_WITHIN_S = 16, 3.0
-_GOODBYE_ROUNDS = 50
 _NAMED = 3
 
 
@@ -51,7 +49,7 @@ class EngineExplorer:
         """See the port."""
         try:
             async with asyncio.timeout(self._deadline_s):
-                name = place.server_name or ("" if _is_ip(place.address.host) else place.address.host)
+                name = place.server_name or ("" if is_ip(place.address.host) else place.address.host)
                 at = replace(place, address=await self._resolved(place.address), server_name=name if place.tls else "")
                 explored = await (self._engine(at, known) if place.speaks_resp else self._memcached(at, known))
         except TimeoutError as error:
@@ -110,7 +108,7 @@ class EngineExplorer:
             if primary is None or head.get("role") != "master":
                 return found, None
             found = [FoundNode(primary), own]
-        listed = [address for address in replicas_of(head) if _is_ip(address.host)]
+        listed = [address for address in replicas_of(head) if is_ip(address.host)]
         asked = [address for address in listed if address not in (at.address, *known)]
         answers = await self._probed(at, asked)
         runs = {info.get("run_id"), head.get("run_id")}
@@ -130,10 +128,8 @@ class EngineExplorer:
         nodes = []
         for host, address, port in members:
             # AWS leaves the address out until it is known.
-            node = (
-                address if address is not None and _is_ip(address.host) else await self._resolved(Address(host, port))
-            )
-            nodes.append(FoundNode(node, host if not _is_ip(host) else ""))
+            node = address if address is not None and is_ip(address.host) else await self._resolved(Address(host, port))
+            nodes.append(FoundNode(node, host if not is_ip(host) else ""))
         asked = [node.address for node in nodes if node.address not in (at.address, *known)]
         answers = await self._probed(at, asked)
         found = [node for node in nodes if node.address not in asked or node.address in answers]
@@ -183,7 +179,8 @@ class EngineExplorer:
             yield line
         finally:
             line.close()
-            await _gone(line)
+            await _rounds()
+            await line.gone()
 
     async def _info(self, place: Place, line: MeterLine) -> Info:
         info = parse_info(await self._text(place, line, "INFO"))
@@ -200,33 +197,16 @@ class EngineExplorer:
 
     async def _resolved(self, address: Address) -> Address:
         """With the first IP address of the host's name. Raises WorldError."""
-        if _is_ip(address.host):
+        if is_ip(address.host):
             return address
         # Before the deadline of the whole, whose sentence says less.
         return Address(await self._names.address(address.host, self._deadline_s - 2.0), address.port)
-
-
-async def _gone(line: MeterLine) -> None:
-    """A plain connection is let go of in the loop's next round; TLS gets a moment to say goodbye."""
-    await _rounds()
-    for _ in range(_GOODBYE_ROUNDS):
-        if line.dropped:
-            return
-        await asyncio.sleep(0.01)
 
 
 async def _rounds() -> None:
     """A transport that failed or was closed lets its socket go within the loop's next rounds."""
     for _ in range(3):
         await asyncio.sleep(0)
-
-
-def _is_ip(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _same_stream(replica: Info, primary: Info) -> bool:

@@ -34,6 +34,7 @@ class MeterLine(asyncio.Protocol):
 
     def __init__(self, place: Place) -> None:
         self._place = place
+        # dropped: by the other end, and not by us for what it said or did not say.
         self.lost = self.dropped = False
         self.histogram_unknown = False
         self.settings: dict[str, str] = {}
@@ -47,7 +48,7 @@ class MeterLine(asyncio.Protocol):
     @classmethod
     async def connect(cls, place: Place, timeout_s: float) -> MeterLine:
         """Raises WorldError with address and reason."""
-        context, line = _context_of(place) if place.tls else None, cls(place)
+        context, line = tls_context(place) if place.tls else None, cls(place)
         try:
             async with asyncio.timeout(timeout_s):
                 loop = asyncio.get_running_loop()
@@ -120,7 +121,7 @@ class MeterLine(asyncio.Protocol):
             waiting.set_result(answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.dropped = True
+        self.dropped = not self.lost
         self._gone.set()
         self._fail("dropped the connection")
 
@@ -183,7 +184,8 @@ def _unconnected(place: Place, error: Exception, timeout_s: float, *, answered: 
     return f"cannot connect to {at}: {os.strerror(number) if number > 0 else error}"
 
 
-def _context_of(place: Place) -> ssl.SSLContext:
+def tls_context(place: Place) -> ssl.SSLContext:
+    """What the place's certificate is verified with. Raises WorldError."""
     try:
         return _context(place.ca_file, Path(place.ca_file).stat().st_mtime_ns if place.ca_file else 0)
     except OSError as error:  # SSLError is one

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from cachekeep.domain.alarms import Alarm, AlarmState, HistoryItem, HistoryKind
+from cachekeep.domain.alarms import UNCHECKED, Alarm, AlarmState, HistoryItem, HistoryKind
 from cachekeep.domain.faults import Fault
 from cachekeep.domain.metrics import MINUTE_S
 from cachekeep.domain.notifications import AlarmValues, Publisher, Values
@@ -27,7 +27,6 @@ SETTLE_S = 8.0
 JUMP_S = 30.0
 # Alarms whose values are read in one go of the thread, and written between two breaths of the loop.
 BATCH = 50
-UNCHECKED = "Unchecked: Initial alarm creation"
 
 
 @dataclass(frozen=True)

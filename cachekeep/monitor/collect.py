@@ -11,6 +11,7 @@ import math
 import re
 import time
 import zlib
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -70,6 +71,10 @@ class Collector:
         self._round = 0
         self._counted_at = self._failed_at = -math.inf
         self._finished: dict[int, dict[Subject, dict[str, Point]]] = {}
+        # Minutes on their way to the series, each until it is there.
+        self._ready: deque[tuple[int, Mapping[Subject, Mapping[str, Point]]]] = deque()
+        # Of the groups, in the minute that was handed over last: a node that answers late has yet to be added.
+        self._handed: dict[int, Mapping[Subject, Mapping[str, Point]]] = {}
         # The minute in which this collector was made.
         self._began = int(instruments.now() // MINUTE_S) * MINUTE_S
 
@@ -137,6 +142,7 @@ class Collector:
         for node in self._nodes.values():
             node.gathering = self._gathering(node.measured)
             node.minute = 0
+        self._handed = {}
 
     def _gathering(self, measured: Measured) -> Gathering:
         resp = measured.place.speaks_resp
@@ -144,7 +150,7 @@ class Collector:
 
     def _measure_machine(self) -> None:
         machine: MachineReading = self._in.host.machine()
-        self._machine.see(time.monotonic(), machine)
+        self._machine.see(machine)
         pids = [node.measured.pid for node in self._nodes.values() if node.measured.pid is not None]
         self._round += 1
         due = [pid for pid in pids if pid not in self._processes or (pid + self._round) % PROCESS_EVERY == 0]
@@ -157,6 +163,8 @@ class Collector:
             node = self._nodes.pop(subject)
             if node.task is not None:
                 node.task.cancel()
+        groups = {measured.group for measured in wanted.values()}
+        self._groups = {group: values for group, values in self._groups.items() if group in groups}
         for subject, measured in wanted.items():
             if subject not in self._nodes:
                 new = self._nodes[subject] = _Node(measured, self._gathering(measured))
@@ -245,10 +253,21 @@ class Collector:
 
     async def _hand_over(self) -> None:
         """Minutes whose last looks are over go to the series, with the groups' sums."""
-        now = self._in.now()
+        self._make_ready(self._in.now() - MINUTE_S - SETTLE_S - INTERVAL_S)
+        while self._ready:
+            try:
+                await asyncio.to_thread(self._in.series.write, *self._ready[0])
+            except Exception:
+                self._ready.popleft()  # the next try would go wrong as well, and hold up what comes after it
+                raise
+            # Not before: when the service ends meanwhile, the thread may never have begun, and `finish` writes it.
+            self._ready.popleft()
+
+    def _make_ready(self, last: float) -> None:
+        """The finished minutes that begin at `last` or before."""
         for minute in sorted(self._finished):
-            if now >= minute + MINUTE_S + SETTLE_S + INTERVAL_S:
-                await asyncio.to_thread(self._in.series.write, minute, self._rows(minute))
+            if minute <= last:
+                self._ready.append((minute, self._rows(minute)))
 
     def finish(self) -> None:
         """Hand over all that was gathered, the minute that is not over yet included. For the end of the service, when
@@ -258,8 +277,9 @@ class Collector:
                 points = node.gathering.close(float(node.minute + MINUTE_S), None)
                 self._finished.setdefault(node.minute, {})[node.measured.subject] = points
                 node.minute = 0
-        for minute in sorted(self._finished):
-            self._in.series.write(minute, self._rows(minute))
+        self._make_ready(math.inf)
+        while self._ready:
+            self._in.series.write(*self._ready.popleft())
 
     def _rows(self, minute: int) -> dict[Subject, Mapping[str, Point]]:
         """Of the nodes and of their groups, taken out of those that wait."""
@@ -267,7 +287,9 @@ class Collector:
         if minute <= self._began:
             # The service ended and came back within this minute: what it had seen before belongs to it.
             nodes = {subject: self._with_earlier(subject, minute, points) for subject, points in nodes.items()}
-        groups = self._of_groups(nodes)
+        handed = self._handed.get(minute, {})
+        groups = self._of_groups(nodes, handed)
+        self._handed = {minute: {**handed, **groups}}
         self._groups |= {subject: _values(points) for subject, points in groups.items()}
         return {**nodes, **groups}
 
@@ -303,13 +325,16 @@ class Collector:
             if node.measured.pid is not None and exceeded:
                 node.gathering.exceeded(at, exceeded)
 
-    def _of_groups(self, rows: Mapping[Subject, Mapping[str, Point]]) -> dict[Subject, dict[str, Point]]:
+    def _of_groups(
+        self, rows: Mapping[Subject, Mapping[str, Point]], handed: Mapping[Subject, Mapping[str, Point]]
+    ) -> dict[Subject, dict[str, Point]]:
+        """handed: what the series has of them in this minute already."""
         groups: dict[Subject, dict[str, Point]] = {}
         for subject, points in rows.items():
             node = self._nodes.get(subject)
             if node is not None and node.measured.group is not None:
                 group = node.measured.group
-                groups[group] = merged(groups.get(group, {}), points, self._in.metrics)
+                groups[group] = merged(groups.get(group) or handed.get(group, {}), points, self._in.metrics)
         return groups
 
 

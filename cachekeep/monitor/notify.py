@@ -69,7 +69,7 @@ class Notifier:
         self._group: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
-        """Until cancelled. What still waits then is lost, and the log says so."""
+        """Until cancelled. What still waits then is lost: the log says so, and the history of alarms."""
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
@@ -78,10 +78,11 @@ class Notifier:
                 await asyncio.Event().wait()
         finally:
             self._group = None
-            left = sum(len(line.waiting) for line in self._lines.values())
+            left = [(key[0], line.subscription, notice) for key, line in self._lines.items() for notice in line.waiting]
             self._lines.clear()
             if left:
-                log.warning("notices are lost with the end of the service", notices=left)
+                log.warning("notices are lost with the end of the service", notices=len(left))
+                self._record(left, "the service ended before it was known to have arrived")
 
     def publish(self, topic_arn: str, subject: str, message: str, alarm: str = "") -> str | None:
         arn = TopicArn.parse(topic_arn)
@@ -173,18 +174,28 @@ class Notifier:
         return None
 
     def _drop(self, arn: TopicArn, subscription: Subscription, notice: Notice, why: str) -> None:
-        who = f"{subscription.channel.value} {subscription.id} of topic {arn.name}"
-        log.warning("a notice is dropped", subscriber=who, subject=notice.subject, reason=why)
-        if not notice.alarm:
+        log.warning("a notice is dropped", subscriber=_who(arn, subscription), subject=notice.subject, reason=why)
+        self._record([(arn, subscription, notice)], why)
+
+    def _record(self, lost: Sequence[tuple[TopicArn, Subscription, Notice]], why: str) -> None:
+        """In the histories of the alarms that they are of."""
+        of_alarms = [one for one in lost if one[2].alarm]
+        if not of_alarms:
             return
-        item = action_item(
-            self._clock.now(), arn.region, notice.alarm, notice.topic_arn, failure=f"{who} was not told: {why}"
-        )
         try:
             with self._store.transaction() as work:
-                work.add_history(item)
+                for arn, subscription, notice in of_alarms:
+                    failure = f"{_who(arn, subscription)} was not told: {why}"
+                    work.add_history(
+                        action_item(self._clock.now(), arn.region, notice.alarm, notice.topic_arn, failure)
+                    )
         except WorldError as error:
-            log.warning("the alarm's history cannot be written", alarm=notice.alarm, reason=str(error))
+            names = sorted({notice.alarm for _, _, notice in of_alarms})
+            log.warning("the history of alarms cannot be written", alarms=names, reason=str(error))
+
+
+def _who(arn: TopicArn, subscription: Subscription) -> str:
+    return f"{subscription.channel.value} {subscription.id} of topic {arn.name}"
 
 
 def action_item(at: float, region: str, alarm: str, arn: str, failure: str | None = None) -> HistoryItem:

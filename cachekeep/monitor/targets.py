@@ -7,7 +7,6 @@ so many are looked at side by side, each with a deadline. Implements domain.metr
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +19,7 @@ from cachekeep.codec.target_url import TargetUrl, parse_target_url
 from cachekeep.domain.cache_cluster import CacheCluster
 from cachekeep.domain.metric_ports import Explored, Explorer
 from cachekeep.domain.metrics import Current, Place, Subject, WatchedNode, WatchedTarget
-from cachekeep.domain.nodes import Address
+from cachekeep.domain.nodes import Address, is_ip
 from cachekeep.domain.ports import Conflict, Resource, Store, WorldError
 from cachekeep.domain.replication_group import ReplicationGroup
 from cachekeep.monitor.census import Measured
@@ -118,6 +117,12 @@ class Targets:
                 log.info("a watched target cannot be looked at", target=target.id, reason=str(error))
             seen.trouble = str(error)
             return
+        except Exception:
+            # An endpoint may answer anything, and is not ours: it costs nobody else theirs.
+            if seen.trouble is None:
+                log.exception("what a watched target answers could not be understood", target=target.id)
+            seen.trouble = "what it answers could not be understood; the service's log tells more"
+            return
         if seen.trouble is not None:
             log.info("a watched target can be looked at again", target=target.id)
         seen.trouble, seen.note = None, found.note
@@ -179,7 +184,7 @@ def measured(target: WatchedTarget) -> list[Measured]:
 def _place(target: WatchedTarget, address: Address, host_name: str = "") -> Place:
     """A certificate is for the node's own name, or for the endpoint's, as AWS's are for both."""
     url = _url(target)
-    server_name = host_name or ("" if _is_ip(url.host) else url.host)
+    server_name = host_name or ("" if is_ip(url.host) else url.host)
     return Place(
         address,
         url.speaks_resp,
@@ -204,11 +209,3 @@ def _read(url: str) -> TargetUrl:
 def _url(target: WatchedTarget) -> TargetUrl:
     """It was checked when the target was added."""
     return _read(target.url)
-
-
-def _is_ip(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

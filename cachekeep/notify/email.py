@@ -11,19 +11,14 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
 
+from cachekeep.codec.subscriber import is_address
 from cachekeep.domain.alarms import Subscription
 from cachekeep.domain.notifications import Notice, Smtp
 from cachekeep.domain.ports import WorldError
 
 # Of each single exchange with the server.
 TIMEOUT_S = 10.0
-_ADDRESS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[A-Za-z0-9.-]{1,253}\Z")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029]+")
-
-
-def is_address(text: str) -> bool:
-    """A plain address, without a name beside it."""
-    return _ADDRESS.match(text) is not None and not text.startswith("-")
 
 
 def message_of(sender: str, recipient: str, notice: Notice) -> EmailMessage:
@@ -46,11 +41,8 @@ def send(smtp: Smtp, subscription: Subscription, notice: Notice, timeout_s: floa
     try:
         with _connect(smtp, timeout_s) as server:
             if smtp.username:
-                server.login(smtp.username, smtp.password)
+                _sign_in(server, smtp)
             server.send_message(mail, smtp.sender, [subscription.endpoint])
-    except smtplib.SMTPAuthenticationError:
-        # The server's words may repeat what was sent.
-        raise WorldError(f"mail server {smtp.host}:{smtp.port} refuses user {smtp.username}") from None
     except (smtplib.SMTPException, OSError, ValueError) as error:
         raise WorldError(f"mail server {smtp.host}:{smtp.port} did not take the message: {error}") from error
 
@@ -67,6 +59,18 @@ def _connect(smtp: Smtp, timeout_s: float) -> smtplib.SMTP:
             server.close()
             raise
     return server
+
+
+def _sign_in(server: smtplib.SMTP, smtp: Smtp) -> None:
+    """Neither the server's words on a refusal nor Python's are told: they may repeat a part of what was sent."""
+    try:
+        server.login(smtp.username, smtp.password)
+    except smtplib.SMTPAuthenticationError:
+        raise WorldError(f"mail server {smtp.host}:{smtp.port} refuses user {smtp.username}") from None
+    except UnicodeError:
+        raise WorldError(
+            f"mail server {smtp.host}:{smtp.port}: a user or password with letters beyond ASCII cannot be sent"
+        ) from None
 
 
 def _readable(message: str) -> str:

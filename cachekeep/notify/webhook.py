@@ -12,8 +12,9 @@ import json
 import ssl
 from contextlib import suppress
 from datetime import UTC, datetime
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult
 
+from cachekeep.codec.subscriber import web_url
 from cachekeep.domain.alarms import Subscription
 from cachekeep.domain.notifications import Notice
 from cachekeep.domain.ports import WorldError
@@ -62,12 +63,8 @@ async def post(subscription: Subscription, notice: Notice, now: float, deadline_
 
 def _parts(endpoint: str) -> SplitResult:
     """Raises WorldError for what is no plain http(s) URL."""
-    try:
-        url = urlsplit(endpoint)
-        plain = endpoint.isascii() and endpoint.isprintable() and " " not in endpoint and url.port != 0
-    except ValueError:
-        raise WorldError("the webhook's URL cannot be read; subscribe it anew") from None
-    if not plain or url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc:
+    url = web_url(endpoint)
+    if url is None:
         raise WorldError("the webhook's URL is no http or https URL without a user; subscribe it anew")
     return url
 

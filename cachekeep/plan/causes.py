@@ -286,4 +286,4 @@ def _sentence(text: str) -> str:
 
 def _key(key: SampledKey) -> str:
     size = f"{key.memory_bytes / _MIB:.1f} MiB" if key.memory_bytes >= _MIB else f"{key.memory_bytes:,} bytes"
-    return f"{key.name!r} ({key.type}, {size}, database {key.db})"
+    return f"{key.name!r} ({key.type + ', ' if key.type else ''}{size}, database {key.db})"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from typing import Any
 
@@ -39,6 +39,24 @@ class Usage:
             raise ValueError(
                 f"the hours must be above 0 and at most {_MOST_HOURS:,} (a month has 730), not {self.hours!s:.40}"
             )
+
+
+def usage_of(count: str = "", utilisation: str = "", hours: str = "") -> Usage:
+    """As somebody typed it; "" for the usual. Raises ValueError with a sentence."""
+    nodes = count.strip() or "1"
+    if not nodes.isascii() or not nodes.removeprefix("-").isdigit() or len(nodes) > 40:
+        raise ValueError(f"the count must be a whole number of nodes, not {nodes[:40]!r}")
+    return Usage(
+        int(nodes), amount_of("the utilisation", utilisation, Decimal(100)), amount_of("the hours", hours, MONTH_H)
+    )
+
+
+def amount_of(what: str, given: str, usual: Decimal) -> Decimal:
+    """As somebody typed it; "" for the usual. what: to call it in the sentence of the ValueError."""
+    try:
+        return Decimal(given.strip()) if given.strip() else usual
+    except InvalidOperation as error:
+        raise ValueError(f"{what} must be a number, not {given[:40]!r}") from error
 
 
 def cost_usd(price: Price, usage: Usage) -> Decimal | None:
@@ -183,9 +201,9 @@ def price_json(price: Price, usage: Usage) -> dict[str, Any]:
         "region": price.region,
         "engine": price.engine.value,
         "model": price.model.value,
-        "usd_per_hour": _number(price.usd_per_hour),
-        "usd_upfront": _number(price.usd_upfront),
-        "usd": _number(usd),
+        "usd_per_hour": number(price.usd_per_hour),
+        "usd_upfront": number(price.usd_upfront),
+        "usd": number(usd),
         "known": usd is not None,
         "formula": formula(price, usage),
         "source": price.source,
@@ -193,5 +211,6 @@ def price_json(price: Price, usage: Usage) -> dict[str, Any]:
     }
 
 
-def _number(amount: Decimal | None) -> float | None:
+def number(amount: Decimal | None) -> float | None:
+    """For JSON; None for not known."""
     return None if amount is None else float(amount)

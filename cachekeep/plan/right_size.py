@@ -88,9 +88,8 @@ def right_size(
     """Judge every node type, for the present number of replicas and, where there are more, for one."""
     goal = goal or Goal()
     present_specs = specs.get(observed.node_type)
-    cores = observed.host_vcpu or (present_specs.type.vcpu if present_specs else None)
-    load = Load(observed, goal, cores)
-    unknown = tuple(_unknowns(observed, load))
+    load = Load(observed, goal)
+    unknown = tuple(_unknowns(observed))
     shapes = [] if load.memory_bytes is None else list(_shapes(load, specs, prices, region))
     candidates = _once(sorted((s for s in shapes if not s.why_not), key=_rank))
     best = candidates[0].usd_month if candidates else None
@@ -117,7 +116,7 @@ def _shapes(load: Load, specs: Mapping[str, NodeSpecs], prices: PriceList, regio
             if usable_bytes(one, engine, load.goal) <= 0:
                 continue
             for replicas in _replica_counts(load.seen):
-                for shards in range(1, load.goal.most_nodes // (1 + replicas) + 1):
+                for shards in range(1, load.most_nodes // (1 + replicas) + 1):
                     shape = _shape(one, engine, shards, replicas, load, prices, region)
                     yield shape
                     if not shape.why_not:
@@ -163,7 +162,7 @@ def _replica_counts(seen: Observed) -> tuple[int, ...]:
 
 def _notes(specs: NodeSpecs, engine: Engine, shards: int, replicas: int, load: Load) -> Iterator[str]:
     if specs.cpu_baseline_pct is not None:
-        needed = load.cores(shards, replicas)
+        needed = load.engine_cores(shards, replicas)
         may = specs.cpu_baseline_pct / 100 * specs.type.vcpu
         if needed is None:
             yield f"burstable ({may:.2f} cores for ever), and the CPU needed is unknown"
@@ -214,15 +213,13 @@ def _rank(shape: Shape) -> tuple[bool, Decimal, int, float, str]:
     return False, usd, shape.nodes, -shape.usable_bytes, shape.node_type
 
 
-def _unknowns(seen: Observed, load: Load) -> Iterator[str]:
-    whole = seen.cpu_pct if load.host_vcpu is not None else None
+def _unknowns(seen: Observed) -> Iterator[str]:
     told = {
         "used memory": seen.used_bytes,
         "growth (taken as none)": seen.growth_bytes_per_day,
         "fragmentation": seen.fragmentation_ratio if seen.engine.speaks_resp else 0,
-        "engine CPU": seen.engine_cpu_pct if seen.engine.speaks_resp else 0,
-        # Valkey and Redis spend most of it in the engine's main thread; that the rest is left out is told.
-        "CPU of the node": seen.engine_cpu_pct if whole is None and seen.engine.speaks_resp else whole,
+        # Memcached tells none of its own.
+        "engine CPU": seen.engine_cpu_pct,
         "connections": seen.connections,
         "network in": seen.bytes_in_per_s,
         "network out": seen.bytes_out_per_s,
@@ -242,7 +239,7 @@ def _answer(candidates: Sequence[Shape], present: Shape | None, load: Load) -> s
     if load.memory_bytes is None:
         return "the used memory is unknown, so no size can be named"
     if not candidates:
-        return f"no node type holds this load with at most {load.goal.most_nodes} nodes"
+        return f"no node type holds this load with at most {load.most_nodes} nodes"
     best = candidates[0]
     if best.usd_month is None:
         return f"{best} would hold it, at a price that is unknown"

@@ -14,11 +14,13 @@ from cachekeep.domain.engine import Engine
 from cachekeep.domain.prices import NodeSpecs
 
 GIB = 1024**3
+# Source: API reference, CreateCacheCluster, NumCacheNodes. Of Valkey and Redis the quota is Goal.most_nodes.
+MOST_MEMCACHED_NODES = 40
 ASSUMPTIONS = (
     "keys and load spread evenly over the shards",
     "a core of every node type does as much as one of the present nodes",
     "Valkey and Redis execute commands on one core of a node, so more vCPUs do not lower the engine's CPU",
-    "where only the engine's main thread was measured, what the node does besides (snapshots, I/O threads) is left out",
+    "only the engine's main thread was measured: what the node does besides (snapshots, I/O threads) is left out",
     "every client connects to every node",
     "with fewer replicas the busiest node takes over their load",
     "network is compared with the baseline, not with what a node may burst to",
@@ -31,9 +33,9 @@ class Observed:
 
     used_bytes: used memory of all shards (of each its primary; of Memcached, all nodes). growth_bytes_per_day: of the
     same; below 0 counts as none. fragmentation_ratio: of the worst node. engine_cpu_pct: of the busiest node's main
-    thread. cpu_pct: of the busiest node's machine, of host_vcpu cores (None: those of node_type). ops_per_s: of all.
-    connections, bytes_*_per_s: of the busiest node. shards: nodes of a Memcached cluster. node_type: "" for not known.
-    Raises ValueError if negative, not a number, or without shards.
+    thread; of what else the node does nothing is known. ops_per_s: of all. connections, bytes_*_per_s: of the busiest
+    node. shards: nodes of a Memcached cluster. node_type: "" for not known. Raises ValueError if negative, not a
+    number, or without shards.
     """
 
     engine: Engine
@@ -45,8 +47,6 @@ class Observed:
     fragmentation_ratio: float | None = None
     ops_per_s: float | None = None
     engine_cpu_pct: float | None = None
-    cpu_pct: float | None = None
-    host_vcpu: float | None = None
     connections: float | None = None
     bytes_in_per_s: float | None = None
     bytes_out_per_s: float | None = None
@@ -88,11 +88,16 @@ class Goal:
 
 @dataclass(frozen=True)
 class Load:
-    """Observed, with margin and growth in it, and the cores that were measured. None: not known."""
+    """Observed, with margin and growth in it. None: not known."""
 
     seen: Observed
     goal: Goal
-    host_vcpu: float | None
+
+    @property
+    def most_nodes(self) -> int:
+        """Of one cluster or group."""
+        most = self.goal.most_nodes
+        return min(most, MOST_MEMCACHED_NODES) if self.seen.engine is Engine.MEMCACHED else most
 
     @property
     def memory_bytes(self) -> float | None:
@@ -107,13 +112,6 @@ class Load:
         if self.seen.engine_cpu_pct is None:
             return None
         return self._spread(self.seen.engine_cpu_pct / 100, shards, replicas)
-
-    def cores(self, shards: int, replicas: int) -> float | None:
-        """Cores that the whole node needs; the engine's where no more is known."""
-        if self.seen.cpu_pct is None or self.host_vcpu is None:
-            return self.engine_cores(shards, replicas)
-        whole = self._spread(self.seen.cpu_pct / 100 * self.host_vcpu, shards, replicas)
-        return max(whole, self.engine_cores(shards, replicas) or 0.0)
 
     def gbps(self, shards: int, replicas: int) -> float | None:
         """In the busier direction; the one that is known where only one is."""
@@ -185,9 +183,6 @@ def _why_not_cpu(specs: NodeSpecs, engine: Engine, shards: int, replicas: int, l
     busy = load.engine_cores(shards, replicas) if engine.speaks_resp else None
     if busy is not None and busy * 100 > limit:
         return f"the engine's one core would be {busy * 100:.0f} % busy{each} > {limit:g} %"
-    whole = load.cores(shards, replicas)
-    if whole is not None and whole * 100 > limit * specs.type.vcpu:
-        return f"{specs.type.vcpu} vCPU x {limit:g} % < {whole:.2f} cores needed{each}"
     return None
 
 

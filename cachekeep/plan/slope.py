@@ -28,12 +28,9 @@ _LEAST_SPAN = 0.5
 
 @dataclass(frozen=True)
 class Growth:
-    """per_s: units per second. rise: from the first quarter's median to the last one's. over_s: between first and last
-    point."""
+    """per_s: in the values' unit."""
 
     per_s: float
-    rise: float
-    over_s: float
 
 
 def steady_growth(
@@ -64,7 +61,7 @@ def steady_growth(
     residuals = [value - level - per_s * at for at, value in points]
     if median(map(abs, residuals)) > _MOST_RESIDUAL * rise or residuals[-1] < -_MOST_DROP * rise:
         return None
-    return Growth(per_s, rise, span)
+    return Growth(per_s)
 
 
 def seconds_until(limit: float, value: float, growth: Growth) -> float:

@@ -14,6 +14,7 @@ from cachekeep.domain.metric_ports import Gauges, SeriesStore
 from cachekeep.domain.metrics import Column, Current, Metric, MetricKind, Subject
 from cachekeep.domain.ports import WorldError
 from cachekeep.domain.verdicts import Threshold
+from cachekeep.report.health_members import members_of
 
 # More lines than this nobody can tell apart; a note says how many there are.
 MOST_LINES = 48
@@ -40,13 +41,13 @@ class Chart:
 
 def ask(gauges: Gauges, metric: Metric, region: str, name: str, thresholds: Mapping[str, Threshold]) -> Chart:
     """thresholds: of the group, by metric."""
-    nodes = nodes_of(gauges, region, name)
+    nodes = members_of(gauges, region, name)
     threshold = thresholds.get(_JUDGED_AS.get(metric.name, metric.name))
-    scale = _scale([current for _, current in nodes], metric.name)
+    scale = _scale([node.current for node in nodes], metric.name)
     return Chart(
         metric,
         threshold.title if threshold is not None and metric.name not in _JUDGED_AS else metric.name,
-        tuple(labelled([subject for subject, _ in nodes])[:MOST_LINES]),
+        tuple((node.subject, node.label) for node in nodes[:MOST_LINES]),
         tuple(bands_of(threshold, scale)) if threshold is not None and scale is not None else (),
         len(nodes),
         peaks=threshold is not None and threshold.statistic == "maximum",
@@ -92,22 +93,6 @@ def draw(series: SeriesStore, chart: Chart, start: float, end: float) -> Json:
 def period_of(length_s: float) -> int:
     """Seconds: the finest with which so long a time has at most about MOST_POINTS points."""
     return next((period for period in _PERIODS if length_s / period <= MOST_POINTS), _PERIODS[-1])
-
-
-def nodes_of(gauges: Gauges, region: str, name: str) -> list[tuple[Subject, Current]]:
-    """The nodes that are measured now of a group, a cluster or a watched target."""
-    found = []
-    for subject in gauges.subjects():
-        current = gauges.current(subject) if subject.region == region and subject.node_id else None
-        if current is not None and name in (subject.id, current.facts.get("replication_group")):
-            found.append((subject, current))
-    return found
-
-
-def labelled(subjects: Sequence[Subject]) -> list[tuple[Subject, str]]:
-    """By their cluster; where one has several nodes, by the node too."""
-    several = len({subject.id for subject in subjects}) < len(subjects)
-    return [(subject, f"{subject.id}/{subject.node_id}" if several else subject.id) for subject in subjects]
 
 
 def bands_of(threshold: Threshold, scale: float = 1.0) -> list[Json]:

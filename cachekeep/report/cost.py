@@ -9,14 +9,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from cachekeep.domain.faults import Fault, invalid_value
 from cachekeep.domain.metric_ports import Monitoring
 from cachekeep.domain.metrics import WatchedTarget
 from cachekeep.domain.prices import PriceList
-from cachekeep.plan.cost import MONTH_H, HereCost, RunningCost, Usage, cost_here, cost_usd, running_cost
+from cachekeep.plan.cost import (
+    HereCost,
+    RunningCost,
+    Usage,
+    amount_of,
+    cost_here,
+    cost_usd,
+    number,
+    running_cost,
+    usage_of,
+)
 from cachekeep.report.cost_here import MachineShare, Taken
 from cachekeep.report.cost_prices import KnownPrices
 from cachekeep.report.watched import watched_resources
@@ -117,23 +127,13 @@ class CostReports:
 
 def terms_of(query: Mapping[str, str]) -> CostTerms:
     """Raises InvalidParameterValue, with what a value must be."""
+    machine = query.get("machine_usd_month", "").strip()
     try:
-        usage = Usage(1, _amount(query, "utilisation", Decimal(100)), _amount(query, "hours", MONTH_H))
+        usage = usage_of("", query.get("utilisation", ""), query.get("hours", ""))
+        stated = amount_of("machine_usd_month", machine, Decimal(0)) if machine else None
     except ValueError as error:
-        raise invalid_value(f"{error}") from error
-    machine = "machine_usd_month"
-    stated = _amount(query, machine, Decimal(0)) if query.get(machine) else None
+        raise invalid_value(f"{error}.") from error
     return CostTerms(usage, query.get("prices_region", "")[:40] or None, stated)
-
-
-def _amount(query: Mapping[str, str], name: str, usual: Decimal) -> Decimal:
-    given = query.get(name)
-    if not given:
-        return usual
-    try:
-        return Decimal(given)
-    except InvalidOperation as error:
-        raise invalid_value(f"{name} must be a number, not {given[:40]!r}.") from error
 
 
 def _asked(its_region: str, its_id: str, region: str | None, name: str | None) -> bool:
@@ -186,10 +186,6 @@ def _resource(cost: RunningCost) -> Page:
         "source": cost.price.source if cost.price else None,
         "note": cost.note or None,
     }
-
-
-def number(amount: Decimal | None) -> float | None:
-    return None if amount is None else float(amount)
 
 
 def text(amount: Decimal | None) -> str | None:

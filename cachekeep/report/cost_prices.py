@@ -30,6 +30,7 @@ class KnownPrices:
         self._stamp: _Stamp | None = None
         self._list = package_prices()
         self._trouble: str | None = None
+        self._reading: asyncio.Task[PriceList] | None = None
 
     def latest(self) -> PriceList:
         """What is known now, at once. A file that changed is read meanwhile, for the next one who asks."""
@@ -51,8 +52,12 @@ class KnownPrices:
             return self._list
 
     async def wait(self) -> None:
-        """Until the file of now is read, or a few seconds."""
-        await asyncio.wait([asyncio.create_task(asyncio.to_thread(self.read))], timeout=_PATIENCE_S)
+        """Until the file of now is read, or a few seconds. However many wait, one thread reads."""
+        if self._reading is None or self._reading.done():
+            if _stamp(self._path) == self._stamp:
+                return
+            self._reading = asyncio.create_task(asyncio.to_thread(self.read))
+        await asyncio.wait([self._reading], timeout=_PATIENCE_S)
 
     @property
     def trouble(self) -> str | None:

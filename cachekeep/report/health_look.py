@@ -54,9 +54,11 @@ class CloserLook:
         parts = {wish: list[Evidence]() for wish in wishes if not self._is_fresh(wish)}
         tasks = [asyncio.create_task(self._look(wish, found)) for wish, found in parts.items()]
         if tasks:
-            _, late = await asyncio.wait(tasks, timeout=WITHIN_S)
-            for task in late:
-                task.cancel()
+            try:
+                await asyncio.wait(tasks, timeout=WITHIN_S)
+            finally:  # the late ones, and all when nobody waits for them any more
+                for task in tasks:
+                    task.cancel()
             for outcome in await asyncio.gather(*tasks, return_exceptions=True):
                 if isinstance(outcome, Exception):
                     raise outcome

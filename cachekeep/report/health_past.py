@@ -60,8 +60,11 @@ class Pasts:
 
     def forget_others(self, subjects: Collection[Subject]) -> None:
         """Keep no more than these."""
-        for subject in self._known.keys() - set(subjects):
-            self._known.pop(subject, None)
+        kept = set(subjects)
+        # A list, in one go: a thread may be adding to these.
+        for subject in list(self._known):
+            if subject not in kept:
+                self._known.pop(subject, None)
 
     def _minute(self) -> int:
         return int((self._now() - _SETTLED_S) // MINUTE_S)

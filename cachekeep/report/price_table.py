@@ -6,11 +6,10 @@ Called on the event loop; imported prices are read in a thread where their file 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from cachekeep.domain.faults import invalid_value
-from cachekeep.plan.cost import MONTH_H, Usage, price_json, rows_for, why_unknown
+from cachekeep.plan.cost import Usage, price_json, rows_for, usage_of, why_unknown
 from cachekeep.report.cost_prices import KnownPrices
 
 # With the offer of all regions there are tens of thousands.
@@ -30,12 +29,8 @@ class PriceQuestion:
     @property
     def usage(self) -> Usage:
         """Raises InvalidParameterValue, with what a value must be."""
-        count = self.count.strip() or "1"
-        if not count.isascii() or not count.lstrip("-").isdigit() or len(count) > 40:
-            raise invalid_value(f"the count must be a whole number of nodes, not {count[:40]!r}.")
-        utilisation = _decimal("utilisation", self.utilisation, Decimal(100))
         try:
-            return Usage(int(count), utilisation, _decimal("hours", self.hours, MONTH_H))
+            return usage_of(self.count, self.utilisation, self.hours)
         except ValueError as error:
             raise invalid_value(f"{error}.") from error
 
@@ -60,10 +55,3 @@ async def price_table(prices: KnownPrices, asked: PriceQuestion) -> dict[str, An
     if len(rows) > MOST_ROWS:
         notes.append(f"{MOST_ROWS} of {len(rows)} prices are shown: name a node type or a region")
     return {"rows": [price_json(row, usage) for row in rows[:MOST_ROWS]], "notes": notes}
-
-
-def _decimal(name: str, given: str, usual: Decimal) -> Decimal:
-    try:
-        return Decimal(given.strip()) if given.strip() else usual
-    except InvalidOperation as error:
-        raise invalid_value(f"the {name} must be a number, not {given[:40]!r}.") from error

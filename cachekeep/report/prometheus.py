@@ -19,12 +19,11 @@ from cachekeep.domain.metrics import Current, Metric, MetricKind, Point, Subject
 from cachekeep.domain.ports import Store
 from cachekeep.domain.replication_group import ReplicationGroup
 from cachekeep.plan.alert_rules import is_distribution, prometheus_name
+from cachekeep.report.health_members import STALE_S
 from cachekeep.report.prometheus_text import Family, Kind, labels
 
 # How many nodes are read, at half a millisecond each, before others get their turn on the event loop.
 _AT_ONCE = 4
-# A node that was not read for so long does not count as up, though nothing is known against it.
-STALE_S = 15.0
 _FACTS = ("engine", "version", "node_type", "role", "address")
 # Microseconds: those of the bounds of LATENCY HISTOGRAM (hdr_histogram's powers of two) that tell caches apart.
 _BOUNDS_US = (2.0, 4.0, 8.0, 16.0, 33.0, 66.0, 132.0, 264.0, 528.0, 1056.0, 2113.0, 4227.0, 8454.0, 33818.0, 135272.0)

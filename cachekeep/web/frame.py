@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
-from cachekeep.domain.faults import Fault
+from cachekeep.domain.faults import Fault, invalid_value
 from cachekeep.domain.ports import WorldError
 from cachekeep.web import texts
 from cachekeep.web.attempts import Attempts
@@ -96,8 +96,7 @@ class Frame:
                 return _to_sign_in(request)
             try:
                 form = await read_form(request, self.form_deadline_s)
-                given = request.headers.get("x-csrf-token") or form.get("csrf", "")
-                if not secrets.compare_digest(given.encode(), session.csrf.encode()):
+                if not secrets.compare_digest(form.get("csrf", "").encode(), session.csrf.encode()):
                     raise Fault(
                         "AccessDenied", "This form is not from your session; nothing was done. Reload the page."
                     )
@@ -158,9 +157,16 @@ def to(path: str) -> Response:
 def _to_sign_in(request: Request) -> Response:
     if "hx-request" in request.headers:
         return PlainTextResponse("Sign in first.", 401, {"HX-Redirect": f"{ROOT}/sign-in"})
-    if request.url.path == f"{ROOT}/chart":
-        return PlainTextResponse("Sign in first.", 401)
     return to("/sign-in")
+
+
+def region_of(views: Views, session: Session, asked: Mapping[str, str]) -> str:
+    """The region that a request names. What a page fetches names the page's own: another page of the same session may
+    have chosen one since. Raises a fault for one that is not of this service."""
+    region = asked.get("region", session.region)
+    if region not in views.regions():
+        raise invalid_value(f"{region[:40]!r} is not a region of this service.")
+    return region
 
 
 def find_resource(views: Views, region: str, kind: str, name: str) -> Mapping[str, Any]:

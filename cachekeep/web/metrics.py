@@ -1,6 +1,7 @@
 """The sixteen metrics that a group's page draws, in the seed document's tiers and order. Pure.
 
-Names: Amazon ElastiCache User Guide, "Host-level metrics" and "Metrics for Valkey and Redis OSS".
+They are those of thresholds.json. What is judged as a percentage of a limit is drawn as it is counted; report.charts
+scales its bands.
 """
 
 from __future__ import annotations
@@ -8,43 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cachekeep.data.metrics import metrics
+from cachekeep.data.thresholds import thresholds
 from cachekeep.domain.metrics import Tier
 
 Titles = tuple[tuple[str, str], ...]
-CHARTED: tuple[tuple[Tier, Titles], ...] = (
-    (
-        Tier.CRUCIAL,
-        (
-            ("CPUUtilization", "CPU utilization"),
-            ("EngineCPUUtilization", "Engine CPU utilization"),
-            ("DatabaseMemoryUsagePercentage", "Database memory usage"),
-            ("DatabaseCapacityUsagePercentage", "Database capacity usage"),
-            ("CacheHitRate", "Cache hit rate"),
-            ("CurrConnections", "Current connections"),
-            ("SwapUsage", "Swap usage"),
-        ),
-    ),
-    (
-        Tier.IMPORTANT,
-        (
-            ("MemoryFragmentationRatio", "Memory fragmentation ratio"),
-            ("FreeableMemory", "Freeable memory"),
-            ("DB0AverageTTL", "DB0 average TTL"),
-            ("NetworkBytesIn", "Network bytes in"),
-            ("NetworkBytesOut", "Network bytes out"),
-            ("NetworkPacketsIn", "Network packets in"),
-            ("NetworkPacketsOut", "Network packets out"),
-        ),
-    ),
-    (
-        Tier.OPTIONAL,
-        (
-            ("NetworkConntrackAllowanceExceeded", "Connections tracked allowance exceeded"),
-            ("NetworkPacketsPerSecondAllowanceExceeded", "Packets per second allowance exceeded"),
-        ),
-    ),
-)
-NAMES = frozenset(name for _, metrics in CHARTED for name, _ in metrics)
+_DRAWN_AS = {"ConnectionsUsagePercentage": "CurrConnections", "FreeableMemoryPercentage": "FreeableMemory"}
+
+
+def _titles(tier: Tier) -> Titles:
+    # The unit stands beside the title.
+    judged = (threshold for threshold in thresholds() if threshold.tier is tier)
+    return tuple((_DRAWN_AS.get(one.metric, one.metric), one.title.removesuffix(" %")) for one in judged)
+
+
+CHARTED: tuple[tuple[Tier, Titles], ...] = tuple((tier, _titles(tier)) for tier in Tier)
+NAMES = frozenset(name for _, titles in CHARTED for name, _ in titles)
 
 
 def charted(engine: str | None, *, local: bool) -> Sequence[tuple[Tier, Titles]]:

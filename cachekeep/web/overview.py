@@ -11,7 +11,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from cachekeep.web.frame import Frame
+from cachekeep.web.frame import Frame, region_of
 from cachekeep.web.ports import Json
 from cachekeep.web.sessions import Session
 
@@ -52,24 +52,24 @@ class Overview:
         self._frame = frame
 
     async def show(self, request: Request, session: Session) -> Response:
-        table = self._table(request, session)
+        table = self._table(request, session, session.region)
         words = request.query_params.get("q", "")
         return self._frame.page("overview.html", request, session, table=table, q=words, notice=session.take_notice())
 
     async def rows(self, request: Request, session: Session) -> Response:
         """The table alone; nothing (204) while it is still the one whose digest the page has."""
-        table = self._table(request, session)
+        table = self._table(request, session, region_of(self._frame.views, session, request.query_params))
         if request.query_params.get("seen") == digest_of(table):
             return Response(status_code=204)
         return HTMLResponse(table)
 
-    def _table(self, request: Request, session: Session) -> str:
+    def _table(self, request: Request, session: Session, region: str) -> str:
         words = request.query_params.get("q", "")[:200]
         views = self._frame.views
-        health = views.health(session.region, None)
-        every = rows_of(views.status(), views.watched(session.region), health, session.region)
+        health = views.health(region, None)
+        every = rows_of(views.status(), views.watched(region), health, region)
         shown = [row for row in every if row.matches(words.lower().split())]
-        facts = {"rows": shown, "total": len(every), "q": words, "counts": counts_of(every)}
+        facts = {"rows": shown, "total": len(every), "q": words, "counts": counts_of(every), "region": region}
         return with_digest(lambda mark: self._frame.render("rows.html", request, session, digest=mark, **facts))
 
 

@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from cachekeep.domain.faults import invalid_value
 from cachekeep.web.actions import ACTIONS
-from cachekeep.web.frame import Frame, find_resource
+from cachekeep.web.frame import Frame, find_resource, region_of
 from cachekeep.web.metrics import NAMES, charted
 from cachekeep.web.overview import LEVELS, digest_of, main_endpoint, with_digest
 from cachekeep.web.sessions import Session
@@ -45,7 +45,7 @@ class ResourcePages:
             session,
             kind=kind,
             resource=resource,
-            live=self._live(request, session, kind, resource),
+            live=self._live(request, session, region, kind, resource),
             actions=[action for action in ACTIONS.values() if action.fits(kind, resource)],
             endpoints=endpoints_of(kind, resource),
             snippets=_snippets(resource, kind),
@@ -63,14 +63,15 @@ class ResourcePages:
     async def live(self, request: Request, session: Session) -> Response:
         """Topology and verdicts; nothing (204) while the page has them as they are."""
         kind, name = request.path_params["kind"], request.path_params["name"]
-        resource = find_resource(self._frame.views, session.region, kind, name)
-        live = self._live(request, session, kind, resource)
+        region = region_of(self._frame.views, session, request.query_params)
+        resource = find_resource(self._frame.views, region, kind, name)
+        live = self._live(request, session, region, kind, resource)
         if request.query_params.get("seen") == digest_of(live):
             return Response(status_code=204)
         return HTMLResponse(live)
 
     async def chart(self, request: Request, session: Session) -> Response:
-        """?resource=&metric=&hours=: numbers until now, as JSON."""
+        """?region=&resource=&metric=&hours=: numbers until now, as JSON."""
         asked = request.query_params
         metric, hours = asked.get("metric", ""), _hours(asked.get("hours", "1"))
         if metric not in NAMES:
@@ -78,15 +79,17 @@ class ResourcePages:
         end = self._frame.now()
         views = self._frame.views
         start = end - hours * 3600
-        numbers = await views.chart(session.region, asked.get("resource", ""), metric, start, end)
+        region = region_of(views, session, asked)
+        numbers = await views.chart(region, asked.get("resource", ""), metric, start, end)
         return JSONResponse(numbers)
 
-    def _live(self, request: Request, session: Session, kind: str, resource: Mapping[str, Any]) -> str:
-        health = self._frame.views.health(session.region, resource["id"])
+    def _live(self, request: Request, session: Session, region: str, kind: str, resource: Mapping[str, Any]) -> str:
+        health = self._frame.views.health(region, resource["id"])
         verdicts = sorted(health.get("verdicts", ()), key=lambda v: _rank(v.get("level")))
         level = health.get("level", "unknown")
         troubles = {node["id"]: node["trouble"] for node in health.get("nodes", ()) if node.get("trouble")}
         facts = {
+            "region": region,
             "kind": kind,
             "resource": resource,
             "worst": level if level in LEVELS else "unknown",

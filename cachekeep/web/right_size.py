@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cachekeep.domain.faults import invalid_value
-from cachekeep.web.frame import Frame, find_resource
+from cachekeep.web.frame import Frame, find_resource, region_of
 from cachekeep.web.sessions import Session
 
 USUAL_MARGIN_PCT = 25.0
@@ -23,18 +23,20 @@ class RightSizePage:
         self._frame = frame
 
     async def show(self, request: Request, session: Session) -> Response:
-        """?margin= (percent) &days= (of growth)"""
+        """?region= &margin= (percent) &days= (of growth)"""
         kind, name = request.path_params["kind"], request.path_params["name"]
-        find_resource(self._frame.views, session.region, kind, name)
+        region = region_of(self._frame.views, session, request.query_params)
+        find_resource(self._frame.views, region, kind, name)
         margin = _number(request, "margin", "the margin, in percent,", USUAL_MARGIN_PCT, MOST_MARGIN_PCT)
         days = _number(request, "days", "the days of growth", USUAL_HORIZON_DAYS, MOST_HORIZON_DAYS)
-        found = await self._frame.views.right_size(session.region, name, margin, days)
+        found = await self._frame.views.right_size(region, name, margin, days)
         return self._frame.page(
             "right_size.html",
             request,
             session,
             kind=kind,
             of=name,
+            region=region,
             margin=margin,
             days=days,
             found=found,

@@ -7,9 +7,9 @@ import math
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cachekeep.domain.faults import Fault, invalid_value
+from cachekeep.domain.faults import Fault
 from cachekeep.web.attempts import sources_of
-from cachekeep.web.frame import ROOT, Form, Frame, cookie_name, read_form, to
+from cachekeep.web.frame import ROOT, Form, Frame, cookie_name, read_form, region_of, to
 from cachekeep.web.sessions import ABSOLUTE_S, Session
 
 
@@ -69,10 +69,7 @@ class SignIn:
         return answer
 
     async def choose_region(self, request: Request, session: Session, form: Form) -> Response:
-        region = form.get("region", "")
-        if region not in self._frame.views.regions():
-            raise invalid_value(f"{region[:40]!r} is not a region of this service.")
-        session.region = region
+        session.region = region_of(self._frame.views, session, form)
         return to("/")
 
     def _form(self, request: Request, trouble: str = "", status: int = 200, access_key: str = "") -> Response:

@@ -100,10 +100,6 @@ class Chromium:
     def type(self, css: str, text: str) -> None:
         self._act(css, "", "value", {"text": text})
 
-    def fill(self, css: str, text: str) -> None:
-        self._act(css, "", "clear", {})
-        self.type(css, text)
-
     def press(self, *keys: str) -> None:
         """Keys, one after another, to whatever has the focus."""
         strokes = [{"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")]

@@ -30,6 +30,8 @@ CanvasRenderingContext2D.prototype.fillText = function (text, ...place) {
 };
 document.dispatchEvent(new Event("cachekeep:theme"));
 """
+# Asks for the live part of the group's page, whether it has changed or not.
+_RENEW = "htmx.ajax('GET', '/ui/group/' + arguments[0] + '/live', {target: '#live', swap: 'outerHTML'})"
 PAGES = ("/", f"/group/{GROUP}", "/action/create", f"/action/delete?of=group/{GROUP}", "/alarms", "/backups",
          "/cost", "/cost?node_type=cache.m5.large",
          f"/right-size/group/{GROUP}", "/group/nothing")  # fmt: skip
@@ -174,6 +176,36 @@ def test_the_chosen_theme_outlives_the_page(chromium: Chromium, dashboard: Dashb
     assert dark != light
     chromium.open(dashboard.url("/alarms"))
     assert chromium.script(ground) == dark
+
+
+def test_a_renewal_keeps_the_place_of_the_reader(chromium: Chromium, dashboard: Dashboard) -> None:
+    chromium.resize(720, 900)
+    chromium.open(dashboard.url(f"/group/{GROUP}"))
+    table = "document.getElementById('topology-table')"
+    chromium.until(lambda: chromium.script(f"return window.htmx && {table} && {table}.tabIndex === 0"))
+    chromium.script(f"{table}.scrollLeft = 40; {table}.focus(); window.former = {table}; {_RENEW}", GROUP)
+    chromium.until(lambda: chromium.script(f"return {table} !== window.former"))
+    chromium.until(lambda: chromium.script(f"return {table} === document.activeElement && {table}.scrollLeft === 40"))
+    chromium.resize(0, 0)
+
+
+def test_what_cannot_be_renewed_is_said_to_be_old(chromium: Chromium, dashboard: Dashboard) -> None:
+    chromium.open(dashboard.url(f"/group/{GROUP}"))
+    chromium.devtools("Network.enable")
+    network = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    chromium.devtools("Network.emulateNetworkConditions", offline=True, **network)
+    chromium.until(lambda: "does not answer" in "".join(chromium.texts("#stale")))
+    assert chromium.axe() == []
+    chromium.devtools("Network.emulateNetworkConditions", offline=False, **network)
+    chromium.until(lambda: chromium.script("return document.getElementById('stale').hidden"))
+
+    def asked_for_nothing() -> bool:
+        # Each time anew: the page renews itself in between, and then takes it back.
+        chromium.script(_RENEW, "nothing")
+        return chromium.has("This is not there any more.")
+
+    chromium.until(asked_for_nothing)
+    chromium.complaints()  # of the network, wanted here
 
 
 def test_a_group_is_deleted_only_when_its_name_was_typed(chromium: Chromium, dashboard: Dashboard) -> None:

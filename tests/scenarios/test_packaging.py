@@ -70,6 +70,8 @@ def test_the_wheel_carries_its_data_and_nothing_of_the_tests(wheel: Path) -> Non
     names = zipfile.ZipFile(wheel).namelist()
     for name in ("node_memory.csv", "node_types.csv", "families/valkey9.json"):
         assert f"cachekeep/data/{name}" in names
+    for name in ("templates/base.html", "static/page.js", "static/vendor/htmx.min.js", "static/vendor/htmx.LICENSE"):
+        assert f"cachekeep/web/{name}" in names
     assert "cachekeep/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if not re.match(r"cachekeep(/|-[0-9.]+\.dist-info/)", name)]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from cachekeep.api import paging
 from cachekeep.api.cloudwatch.call import CloudWatchCall, Result, bad_token, validation_error
 from cachekeep.api.cloudwatch.history import configured
 from cachekeep.api.cloudwatch.put_alarm import MAX_TAGS, tags_of
@@ -14,6 +15,7 @@ from cachekeep.api.cloudwatch.select import STATISTICS
 from cachekeep.api.cloudwatch.statistics import dimensions_of
 from cachekeep.domain.alarms import Alarm, AlarmState, MetricQuery
 from cachekeep.domain.faults import Fault
+from cachekeep.plan.notice import alarm_arn
 
 _FEWEST_RECORDS = 50
 
@@ -42,14 +44,14 @@ def describe_alarms(call: CloudWatchCall) -> Result:
     return {
         "MetricAlarms": [shape(call, alarm) for alarm in shown],
         "CompositeAlarms": [],
-        "NextToken": shown[-1].name.encode().hex() if more else None,
+        "NextToken": paging.written(shown[-1].name) if more else None,
     }
 
 
 def _named(token: str) -> str:
     """The name of the last alarm of the page before: what is made or deleted in between hides nothing else."""
     try:
-        return bytes.fromhex(token).decode()
+        return paging.read(token)
     except ValueError:
         raise bad_token() from None
 
@@ -76,7 +78,7 @@ def shape(call: CloudWatchCall, alarm: Alarm) -> dict[str, object]:
     """An alarm as DescribeAlarms shows it."""
     shown: dict[str, object] = {
         "AlarmName": alarm.name,
-        "AlarmArn": arn_of(call, alarm.name),
+        "AlarmArn": _arn(call, alarm.name),
         "AlarmDescription": alarm.description,
         "AlarmConfigurationUpdatedTimestamp": _time(alarm.configuration_updated_at),
         "ActionsEnabled": alarm.actions_enabled,
@@ -183,8 +185,8 @@ def delete_alarms(call: CloudWatchCall) -> Result:
     return {}
 
 
-def arn_of(call: CloudWatchCall, name: str) -> str:
-    return f"arn:aws:cloudwatch:{call.region}:{call.services.account_id}:alarm:{name}"
+def _arn(call: CloudWatchCall, name: str) -> str:
+    return alarm_arn(call.region, call.services.account_id, name)
 
 
 def _change_tags(call: CloudWatchCall, change: Callable[[dict[str, str]], dict[str, str]]) -> Result:
@@ -217,7 +219,7 @@ def list_tags_for_resource(call: CloudWatchCall) -> Result:
 
 
 def _alarm_name(call: CloudWatchCall) -> str:
-    arn, before = call.params["ResourceARN"], arn_of(call, "")
+    arn, before = call.params["ResourceARN"], _arn(call, "")
     if not arn.startswith(before):
         raise Fault("InvalidParameterValue", f"{arn[:200]} is not the ARN of an alarm of this account and region.")
     return str(arn.removeprefix(before))

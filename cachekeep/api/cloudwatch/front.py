@@ -5,16 +5,14 @@ The caller is known already: the surface has verified the signature, whose scope
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
 import structlog
 
 from cachekeep.api.cloudwatch.call import CloudWatchCall, CloudWatchServices
 from cachekeep.api.cloudwatch.operations import OPERATIONS
 from cachekeep.api.cloudwatch.wire import CborWire, JsonWire, QueryWire, Wire, header
+from cachekeep.api.dispatch import Answer, check_region
 from cachekeep.codec import rpc_cbor
-from cachekeep.codec.aws_model import known_regions, load_service
+from cachekeep.codec.aws_model import load_service
 from cachekeep.codec.sigv4 import Caller, HttpRequest
 from cachekeep.domain.faults import Fault
 from cachekeep.domain.ports import Conflict, WorldError
@@ -24,24 +22,13 @@ log = structlog.get_logger()
 SERVICE = "monitoring"
 
 
-@dataclass(frozen=True)
-class CloudWatchAnswer:
-    """headers: all that the answer must carry, but for its length."""
-
-    status: int
-    body: bytes
-    request_id: str
-    content_type: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
 class CloudWatch:
     def __init__(self, services: CloudWatchServices) -> None:
         self._services = services
         self._service = load_service(SERVICE)
         self._query, self._json, self._cbor = (made(self._service) for made in (QueryWire, JsonWire, CborWire))
 
-    def answer(self, request: HttpRequest, caller: Caller, request_id: str) -> CloudWatchAnswer:
+    def answer(self, request: HttpRequest, caller: Caller, request_id: str) -> Answer:
         """Never raises: what is wrong becomes a fault, and a bug of ours InternalFailure without its traceback."""
         try:
             return self._carry_out(request, caller, request_id)
@@ -56,11 +43,11 @@ class CloudWatch:
             text = f"Cachekeep failed to answer; its log tells more about {request_id}."
             return self.refuse(request, Fault("InternalFailure", text), request_id)
 
-    def refuse(self, request: HttpRequest, fault: Fault, request_id: str) -> CloudWatchAnswer:
+    def refuse(self, request: HttpRequest, fault: Fault, request_id: str) -> Answer:
         """A fault in the protocol of the request; also for what goes wrong before `answer`, such as a signature."""
         wire = self._wire(request)
-        headers = {**wire.headers, **wire.fault_headers(fault), "x-amzn-requestid": request_id}
-        return CloudWatchAnswer(fault.status, wire.fault(fault, request_id), request_id, wire.content_type, headers)
+        headers = {**wire.headers, **wire.fault_headers(fault)}
+        return Answer(fault.status, wire.fault(fault, request_id), request_id, wire.content_type, headers)
 
     def may_run_in_thread(self, request: HttpRequest) -> bool:
         """What is asked for reads series and nothing else; it may take some ten milliseconds, and more."""
@@ -75,17 +62,14 @@ class CloudWatch:
         target = header(request, "x-amz-target")
         return request.path.startswith("/service/") or target.startswith(f"{self._service.target}.")
 
-    def _carry_out(self, request: HttpRequest, caller: Caller, request_id: str) -> CloudWatchAnswer:
-        if caller.region not in known_regions():
-            text = f"Credential should be scoped to a valid region, not '{caller.region}'."
-            raise Fault("SignatureDoesNotMatch", text)
+    def _carry_out(self, request: HttpRequest, caller: Caller, request_id: str) -> Answer:
+        check_region(caller)
         wire = self._wire(request)
         operation, params = wire.read(request)
         result = OPERATIONS[operation.name].handler(CloudWatchCall(self._services, caller.region, params))
         log.debug("answered", operation=operation.name, region=caller.region, access_key=caller.access_key)
         body = wire.answer(operation, result, request_id)
-        headers = {**wire.headers, "x-amzn-requestid": request_id}
-        return CloudWatchAnswer(200, body, request_id, wire.content_type, headers)
+        return Answer(200, body, request_id, wire.content_type, wire.headers)
 
     def _wire(self, request: HttpRequest) -> Wire:
         if header(request, "smithy-protocol") == rpc_cbor.PROTOCOL or request.path.startswith("/service/"):

@@ -6,8 +6,6 @@ place to go on at, and the request that it belongs to.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import math
 import re
@@ -15,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
 
+from cachekeep.api import paging
 from cachekeep.api.cloudwatch.call import CloudWatchCall, Result, bad_token, validation_error
 from cachekeep.api.cloudwatch.list_metrics import all_series
 from cachekeep.api.cloudwatch.select import (
@@ -254,7 +253,7 @@ def _mark(params: Mapping[str, Any]) -> str:
 
 
 def _write_token(place: tuple[int, int, int], mark: str) -> str:
-    return base64.urlsafe_b64encode(":".join([mark, *map(str, place)]).encode()).decode()
+    return paging.written(":".join([mark, *map(str, place)]))
 
 
 def _read_token(token: str | None, mark: str) -> tuple[int, int, int]:
@@ -262,10 +261,10 @@ def _read_token(token: str | None, mark: str) -> tuple[int, int, int]:
     if not token:
         return (0, 0, 0)
     try:
-        text = base64.b64decode(token.encode(), altchars=b"-_", validate=True).decode("ascii")
-    except (binascii.Error, UnicodeError):
+        text = paging.read(token)
+    except ValueError:
         raise bad_token() from None
     of, *numbers = text.split(":")
-    if of != mark or len(numbers) != 3 or not all(n.isdecimal() and len(n) < 9 for n in numbers):
+    if of != mark or len(numbers) != 3 or not all(n.isascii() and n.isdecimal() and len(n) < 9 for n in numbers):
         raise bad_token()
     return int(numbers[0]), int(numbers[1]), int(numbers[2])

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Iterator, Sequence
 
+from cachekeep.api import paging
 from cachekeep.api.cloudwatch.call import CloudWatchCall, CloudWatchServices, Result, bad_token
 from cachekeep.domain.alarms import Dimensions
 from cachekeep.domain.faults import Fault, invalid_value
@@ -25,7 +24,7 @@ def list_metrics(call: CloudWatchCall) -> Result:
     if call.text("OwningAccount") not in (None, call.services.account_id):
         return {"Metrics": []}
     found = []
-    for dimensions, of_namespace, name in _sorted_series(call.services, call.region, since, wanted):
+    for dimensions, of_namespace, name in sorted(all_series(call.services, call.region, since, wanted)):
         if namespace in (None, of_namespace) and _fits(dimensions, filters):
             found.append((of_namespace, name, dimensions))
     page = found[first : first + PAGE]
@@ -62,12 +61,6 @@ def _dimensions(subject: Subject, shared: dict[tuple[str, str], None], name: str
         yield (("CacheClusterId", subject.id),)
 
 
-def _sorted_series(
-    services: CloudWatchServices, region: str, since: int, wanted: str | None
-) -> list[tuple[Dimensions, str, str]]:
-    return sorted(all_series(services, region, since, wanted))
-
-
 def _fits(dimensions: Dimensions, filters: Sequence[tuple[str, str | None]]) -> bool:
     return all(any(n == name and value in (None, v) for n, v in dimensions) for name, value in filters)
 
@@ -81,7 +74,7 @@ def _place(token: str | None) -> int:
 
 
 def write_token(place: int) -> str:
-    return base64.urlsafe_b64encode(str(place).encode()).decode()
+    return paging.written(str(place))
 
 
 def read_token(token: str | None) -> int:
@@ -89,9 +82,9 @@ def read_token(token: str | None) -> int:
     if not token:
         return 0
     try:
-        text = base64.b64decode(token.encode(), altchars=b"-_", validate=True).decode("ascii")
-    except (binascii.Error, UnicodeError):
+        text = paging.read(token)
+    except ValueError:
         raise bad_token() from None
-    if not text.isdecimal() or len(text) > 12:
+    if not (text.isascii() and text.isdecimal()) or len(text) > 12:
         raise bad_token()
     return int(text)

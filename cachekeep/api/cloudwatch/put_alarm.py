@@ -16,6 +16,7 @@ from cachekeep.api.cloudwatch.select import check_period, percentile_of
 from cachekeep.api.cloudwatch.statistics import dimensions_of
 from cachekeep.domain.alarms import Alarm, Comparison, MetricQuery, MissingData
 from cachekeep.domain.faults import Fault
+from cachekeep.domain.notifications import TopicArn
 from cachekeep.plan.metric_math import MathError, check_queries
 
 MAX_ALARMS: Final = 5000
@@ -178,10 +179,12 @@ def _low_samples(text: str) -> bool:
 def _actions(call: CloudWatchCall, name: str) -> tuple[str, ...]:
     """Topics only, of this account: whom an alarm tells must be somebody that Cachekeep can tell."""
     arns = call.texts(name)
-    before = f"arn:aws:sns:{call.region}:{call.services.account_id}:"
+    account = call.services.account_id
     for arn in arns:
-        if not arn.startswith(before) or len(arn) == len(before):
-            raise validation_error(f"Invalid arn syntax in {name}: {arn[:200]}. Use {before}TOPIC.")
+        topic = TopicArn.parse(arn)
+        if topic is None or (topic.region, topic.account) != (call.region, account):
+            usual = TopicArn(call.region, account, "TOPIC")
+            raise validation_error(f"Invalid arn syntax in {name}: {arn[:200]}. Use {usual}.")
     return arns
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Final
@@ -13,6 +14,7 @@ from cachekeep.domain.faults import Fault
 
 # A form of 500 queries has some 15 fields for each.
 _MAX_FIELDS: Final = 20_000
+_ACTION: Final = re.compile(rb"(?:^|&)Action=([A-Za-z]+)(?=&|$)")
 
 
 class Wire(ABC):
@@ -51,15 +53,16 @@ class Wire(ABC):
 
 class QueryWire(Wire):
     def operation(self, request: HttpRequest) -> str:
-        fields = self._fields(request)
-        return fields.get("Action", "")
+        """Looked for, and not read: a form of some ten thousand fields is read once, by `read`."""
+        found = _ACTION.search(self._form(request))
+        return found[1].decode() if found else ""
 
     def read(self, request: HttpRequest) -> tuple[Operation, Mapping[str, object]]:
-        return query.decode_request(self.service, self._fields(request))
+        fields = query.parse_form(self._form(request), max_fields=_MAX_FIELDS)
+        return query.decode_request(self.service, fields)
 
-    def _fields(self, request: HttpRequest) -> dict[str, str]:
-        raw = request.body if request.method == "POST" and request.body else request.query.encode("ascii", "replace")
-        return query.parse_form(raw, max_fields=_MAX_FIELDS)
+    def _form(self, request: HttpRequest) -> bytes:
+        return request.body if request.method == "POST" and request.body else request.query.encode("ascii", "replace")
 
     def answer(self, operation: Operation, result: Mapping[str, object], request_id: str) -> bytes:
         return xml.encode_response(self.service, operation, result, request_id)

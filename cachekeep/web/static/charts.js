@@ -148,14 +148,15 @@
   function load(figure) {
     const hours = document.querySelector("[data-hours]").value;
     const asked = new URLSearchParams(
-      { resource: figure.dataset.resource, metric: figure.dataset.metric, hours: hours });
+      { region: figure.dataset.region, resource: figure.dataset.resource, metric: figure.dataset.metric, hours: hours });
     // Tells the server that nobody asked by hand: an unattended page must not keep its session alive.
     fetch(figure.dataset.url + "?" + asked, { headers: { "HX-Request": "true" } }).then(function (answer) {
-      if (answer.status === 401) { location.assign(answer.headers.get("HX-Redirect") || "/ui/sign-in"); return null; }
+      if (answer.status === 401) { location.assign(answer.headers.get("HX-Redirect")); return null; }
       if (!answer.ok) throw new Error(String(answer.status));
       return answer.json();
     }).then(function (numbers) {
-      if (numbers) draw(figure, numbers);
+      // Another time may have been chosen while these were on their way.
+      if (numbers && hours === document.querySelector("[data-hours]").value) draw(figure, numbers);
     }).catch(function () {
       figure.querySelector("[data-state]").textContent = "The datapoints cannot be read now; trying again in a minute.";
     });

@@ -62,13 +62,39 @@
   document.body.addEventListener("htmx:afterSettle", makeReachable);
   document.addEventListener("toggle", makeReachable, true);
 
-  // What was opened stays open when the fragment around it renews.
-  let opened = [];
+  // What was opened, moved sideways or reached by the keyboard stays so when the fragment around it renews.
+  let opened = [], moved = [], focused = "";
   document.body.addEventListener("htmx:beforeSwap", function () {
     opened = Array.from(document.querySelectorAll("details[open][id]"), function (one) { return one.id; });
+    moved = Array.from(document.querySelectorAll(".wide[id]"), function (one) { return [one.id, one.scrollLeft]; });
+    focused = document.activeElement ? document.activeElement.id : "";
   });
   document.body.addEventListener("htmx:afterSwap", function () {
     for (const id of opened) { const one = document.getElementById(id); if (one) one.open = true; }
+    makeReachable();
+    for (const [id, left] of moved) { const one = document.getElementById(id); if (one) one.scrollLeft = left; }
+    const one = focused && document.getElementById(focused);
+    if (one && document.activeElement !== one) one.focus({ preventScroll: true });
+  });
+
+  // What could not be renewed is old, and must not look as if it were of now.
+  function tellStale(text) {
+    const place = document.getElementById("stale");
+    if (place.textContent !== text) place.textContent = text;
+    place.hidden = !text;
+  }
+  for (const name of ["htmx:sendError", "htmx:timeout"]) {
+    document.body.addEventListener(name, function () {
+      tellStale("The service does not answer. What is shown is old; it is asked again every few seconds.");
+    });
+  }
+  document.body.addEventListener("htmx:responseError", function (event) {
+    const status = event.detail.xhr.status;
+    tellStale(status === 404 ? "This is not there any more. What is shown is old." :
+      "The service answered with an error (" + status + "). What is shown is old.");
+  });
+  document.body.addEventListener("htmx:afterRequest", function (event) {
+    if (event.detail.successful) tellStale("");
   });
 
   // Fragments renew every few seconds, but only what changed in their summary is said.

@@ -17,8 +17,9 @@ from botocore.config import Config
 from botocore.serialize import create_serializer
 
 from cachekeep.api.cloudwatch.call import CloudWatchServices
-from cachekeep.api.cloudwatch.front import CloudWatch, CloudWatchAnswer
+from cachekeep.api.cloudwatch.front import CloudWatch
 from cachekeep.api.cloudwatch.values import SeriesValues
+from cachekeep.api.dispatch import Answer
 from cachekeep.codec.sigv4 import Caller, HttpRequest
 from cachekeep.domain.metrics import AWS_NAMESPACE, Column, Metric, MetricKind, Point, Subject
 from cachekeep.domain.ports import WorldError
@@ -124,7 +125,7 @@ class CloudWatchDesk:
     keeper: AlarmKeeper
     board: Board
 
-    def send(self, request: HttpRequest) -> CloudWatchAnswer:
+    def send(self, request: HttpRequest) -> Answer:
         return self.front.answer(request, Caller("AKID", REGION, "monitoring", "20260101"), "r-1")
 
     def client(self, protocol: str = PROTOCOLS[0]) -> Any:
@@ -139,7 +140,10 @@ class CloudWatchDesk:
         body = body.encode() if isinstance(body, str) else body
         answer = self.send(HttpRequest(request.method, parts.path, parts.query, headers, body))
         return AWSResponse(
-            request.url, answer.status, {"content-type": answer.content_type, **answer.headers}, _Raw(answer.body)
+            request.url,
+            answer.status,
+            {"content-type": answer.content_type, **answer.headers, "x-amzn-requestid": answer.request_id},
+            _Raw(answer.body),
         )
 
 

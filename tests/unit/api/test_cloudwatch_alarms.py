@@ -161,6 +161,8 @@ def test_what_is_not_there_is_not_found(client: Any) -> None:
         {"ComparisonOperator": "GreaterThanUpperThreshold"},
         {"ThresholdMetricId": "e1"},
         {"AlarmActions": ["arn:aws:automate:eu-west-1:ec2:stop"]},
+        {"AlarmActions": [f"{TOPIC} of a name that no topic can have"]},
+        {"OKActions": [TOPIC.replace(REGION, "us-gov-west-1")]},
         {"ExtendedStatistic": "p99"},
         {"Metrics": MATH["Metrics"]},
     ],

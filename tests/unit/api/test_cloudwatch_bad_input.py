@@ -14,8 +14,8 @@ from xml.etree import ElementTree
 import pytest
 from cloudwatch_desk import NOW, REGION, CloudWatchDesk, cloudwatch_desk, node
 
-from cachekeep.api.cloudwatch.front import CloudWatchAnswer
 from cachekeep.api.cloudwatch.operations import OPERATIONS
+from cachekeep.api.dispatch import Answer
 from cachekeep.codec import cbor
 from cachekeep.codec.aws_model import load_service
 from cachekeep.codec.sigv4 import HttpRequest
@@ -55,7 +55,7 @@ SPAN = {"StartTime": NOW - 600, "EndTime": NOW}
 INPUTS: dict[str, dict[str, Any]] = {
     "DeleteAlarms": {"AlarmNames": ["high"]},
     "DescribeAlarmHistory": {"AlarmName": "high", "MaxRecords": 5, "ScanBy": "TimestampDescending", "StartDate": NOW},
-    "DescribeAlarms": {"AlarmNames": ["high"], "MaxRecords": 5, "AlarmTypes": ["MetricAlarm"], "NextToken": "68"},
+    "DescribeAlarms": {"AlarmNames": ["high"], "MaxRecords": 5, "AlarmTypes": ["MetricAlarm"], "NextToken": "aA=="},
     "DescribeAlarmsForMetric": {"MetricName": "CurrConnections", "Namespace": "AWS/ElastiCache", "Period": 60},
     "DisableAlarmActions": {"AlarmNames": ["high"]},
     "EnableAlarmActions": {"AlarmNames": ["high"]},
@@ -164,7 +164,7 @@ def _iso(name: str, value: Any) -> Any:
     return timed.isoformat() if isinstance(timed, datetime) else value
 
 
-def code_of(answer: CloudWatchAnswer) -> str:
+def code_of(answer: Answer) -> str:
     """AWS's code of a fault, in whichever protocol it came."""
     if answer.content_type == "text/xml":
         found = ElementTree.fromstring(answer.body).find(".//{*}Code")  # noqa: S314 - our own answer
@@ -173,7 +173,7 @@ def code_of(answer: CloudWatchAnswer) -> str:
     return answer.headers["x-amzn-query-error"].partition(";")[0]
 
 
-def declared(operation: str, answer: CloudWatchAnswer) -> None:
+def declared(operation: str, answer: Answer) -> None:
     assert answer.status < 500, answer.body[:500]
     if answer.status != 200:
         assert code_of(answer) in {*SERVICE.operations[operation].faults, *COMMON}

@@ -273,3 +273,11 @@ def test_only_reads_of_series_may_run_in_a_thread(desk: CloudWatchDesk) -> None:
     assert desk.front.may_run_in_thread(form("GetMetricData"))
     assert not desk.front.may_run_in_thread(form("PutMetricAlarm"))
     assert not desk.front.may_run_in_thread(HttpRequest("POST", "/", "", [], b"%"))
+
+
+def test_a_form_that_names_two_operations_is_refused(desk: CloudWatchDesk) -> None:
+    """The thread is chosen by the one that is seen first; the other one must not run in it."""
+    for form in (b"Action=GetMetricData&%41ction=DeleteAlarms", b"%41ction=DeleteAlarms&Action=GetMetricData"):
+        answer = desk.send(HttpRequest("POST", "/", "", [], form + b"&Version=2010-08-01"))
+        assert answer.status == 400
+        assert b"given more than once" in answer.body

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -33,7 +33,7 @@ def store(tmp_path: Path) -> SqliteStore:
     return SqliteStore(tmp_path / "store.sqlite")
 
 
-def ask(store: SqliteStore, body: object) -> dict[str, object]:
+def ask(store: SqliteStore, body: Mapping[str, object]) -> dict[str, object]:
     return asyncio.run(answered(store, Trier(store), ACCOUNT, REGION, body, 7.0))
 
 
@@ -77,7 +77,7 @@ def test_a_subscription_is_removed_and_then_the_topic(store: SqliteStore) -> Non
 def test_an_address_without_a_mail_server_is_warned_of_and_subscribed(store: SqliteStore) -> None:
     mail = {**HOOK, "channel": "email", "endpoint": "ops@example.com"}
 
-    def add(body: object) -> dict[str, object]:
+    def add(body: Mapping[str, object]) -> dict[str, object]:
         return asyncio.run(answered(store, Trier(store), ACCOUNT, REGION, body, 7.0, mails=False))
 
     assert "set CACHEKEEP_SMTP_URL" in str(add(mail)["warning"])
@@ -97,7 +97,6 @@ def test_a_trial_names_the_subscriber_and_its_problem(store: SqliteStore) -> Non
 @pytest.mark.parametrize(
     "body",
     [
-        [],
         {},
         {"action": "burn", "name": "ops"},
         {"action": "remove", "name": "none"},
@@ -115,7 +114,7 @@ def test_a_trial_names_the_subscriber_and_its_problem(store: SqliteStore) -> Non
         {**HOOK, "channel": "command", "endpoint": "reboot"},
     ],
 )
-def test_what_is_wrong_is_a_fault_and_stores_nothing(store: SqliteStore, body: object) -> None:
+def test_what_is_wrong_is_a_fault_and_stores_nothing(store: SqliteStore, body: Mapping[str, object]) -> None:
     with pytest.raises(Fault):
         ask(store, body)
     assert store.all(Topic) == []

@@ -11,7 +11,7 @@ import pytest
 
 from cachekeep.cli import client
 from cachekeep.cli.client import Client
-from cachekeep.cli.refusal import SERVICE_DOWN, Refused
+from cachekeep.cli.refusal import SERVICE_DOWN, Refused, RefusedByService
 from cachekeep.credentials import AccessKey
 
 ASK: list[Callable[[Client], object]] = [
@@ -53,6 +53,25 @@ def older() -> Iterator[Client]:
         yield client_of(server.server_port)
         server.shutdown()
         thread.join()
+
+
+class Refusing(OlderService):
+    """Answers with the status that the page's name is."""
+
+    def do_POST(self) -> None:
+        self._refuse(int(self.path.rpartition("/")[2]), b'{"code": "C", "message": "no"}')
+
+
+@pytest.mark.parametrize(("status", "wish_was_wrong"), [(400, True), (404, True), (500, False), (503, False)])
+def test_a_wish_that_is_wrong_and_a_service_in_trouble_are_two_things(status: int, wish_was_wrong: bool) -> None:
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        with pytest.raises(Refused, match="refused to try: C: no") as refused:
+            client_of(server.server_port).change(str(status), {}, "try")
+        server.shutdown()
+        thread.join()
+    assert isinstance(refused.value, RefusedByService) is wish_was_wrong
 
 
 @pytest.mark.parametrize("ask", ASK)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cachekeep.cli.health import exit_code, own_numbers, show, show_all
+from cachekeep.cli.health import exit_code, own_numbers, show, show_all, wished
 from cachekeep.cli.main import main
 from cachekeep.cli.refusal import Refused
 from cachekeep.domain.verdicts import read_thresholds
@@ -96,6 +96,10 @@ def test_an_overview_has_a_line_for_each() -> None:
 def test_numbers_of_its_own_are_read_as_they_are_written() -> None:
     assert own_numbers("CPUUtilization:warning=50,risk=70.5") == ("CPUUtilization", {"warning": 50.0, "risk": 70.5})
     assert own_numbers("SwapUsage:risk=1e6") == ("SwapUsage", {"risk": 1e6})
+
+
+def test_a_warning_and_a_risk_may_be_set_one_by_one() -> None:
+    assert wished(["A:warning=40", "B:risk=1", "A:risk=60"]) == {"A": {"warning": 40.0, "risk": 60.0}, "B": {"risk": 1}}
 
 
 @pytest.mark.parametrize(

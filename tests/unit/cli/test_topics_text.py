@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cachekeep.cli.console import print_lines
 from cachekeep.cli.refusal import Refused
 from cachekeep.cli.topics import added_lines, lines_of, result_lines, subscriber
 
@@ -17,6 +18,12 @@ TOPIC = {
 
 def test_topics_are_listed_with_their_arns_and_subscribers() -> None:
     assert lines_of({"topics": [TOPIC]}) == [f"ops  {ARN}", "  1a  webhook  https://example.com/in"]
+
+
+def test_what_a_mail_server_says_is_never_obeyed_by_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    page = {"results": [{"channel": "email", "endpoint": "a@example.com", "problem": "550 \x1b[2J[bold]no[/bold]"}]}
+    print_lines(result_lines("ops", page))
+    assert capsys.readouterr().out == "email a@example.com: 550 ?[2J[bold]no[/bold]\n"
 
 
 def test_no_topic_tells_how_to_make_one() -> None:

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from cachekeep.cli.console import print_lines
 from cachekeep.cli.main import main
 from cachekeep.cli.refusal import Refused
-from cachekeep.cli.watch import PASSWORD_VARIABLE, added_lines, lines_of, password, show
+from cachekeep.cli.watch import PASSWORD_VARIABLE, added_lines, lines_of, password
 
 TARGET: dict[str, Any] = {
     "id": "shop",
@@ -80,5 +81,5 @@ def test_what_was_added_is_told() -> None:
 
 
 def test_what_endpoints_say_is_never_obeyed_by_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    show(["far  \x1b[2Jredis \x9b1m[bold]7[/bold]"])
+    print_lines(["far  \x1b[2Jredis \x9b1m[bold]7[/bold]"])
     assert capsys.readouterr().out == "far  ?[2Jredis ?1m[bold]7[/bold]\n"

@@ -151,6 +151,7 @@ def test_the_csv_form_gives_the_same(text: str) -> None:
         (json.dumps(offer())[:300], "damaged or cut off"),
         ('{"offerCode" 1}', "':' expected"),
         ('{"a":' + "[" * 100_000, "values within values|damaged"),
+        ('{"a":' + "7" * 5000 + "}", "thousands of digits"),
         (offer(products={"A": 3}), "has no attributes"),
         (offer(terms={"OnDemand": {"A": {"A.1": {}}}}), "not as AWS writes them"),
         (offer(terms={"OnDemand": {"A": {"A.1": term("NaN")}}}), "USD per hour must be"),

@@ -97,10 +97,10 @@ def test_memcached_nodes_are_nodes_of_one_cluster() -> None:
 
 
 class World:
-    """What stands behind each endpoint; a text is why it cannot be looked at."""
+    """What stands behind each endpoint; a text is why it cannot be looked at, an error what nobody foresaw."""
 
     def __init__(self) -> None:
-        self.behind: dict[str, Explored | str] = {}
+        self.behind: dict[str, Explored | str | ValueError] = {}
         self.asked: list[Place] = []
 
     async def explore(self, place: Place, known: Collection[Address] = ()) -> Explored:
@@ -108,6 +108,8 @@ class World:
         told = self.behind[place.address.host]
         if isinstance(told, str):
             raise WorldError(told)
+        if isinstance(told, ValueError):
+            raise told
         return told
 
 
@@ -174,6 +176,18 @@ def test_a_target_that_vanishes_keeps_its_nodes_and_costs_the_others_nothing(sto
     scene.world.behind["a.example"] = explored(found(1))
     scene.look()
     assert scene.targets.watched(REGION)[0]["trouble"] is None
+
+
+def test_an_answer_that_nobody_foresaw_costs_the_other_targets_nothing(store: SqliteStore) -> None:
+    scene = Scene(store)
+    scene.add("a", "redis://a.example:6379", explored(found(1)))
+    scene.add("b", "redis://b.example:6379", explored(found(2)))
+    scene.world.behind["a.example"] = ValueError("not a TCP port: 655351")
+    scene.look()
+    assert set(scene.measured()) == {"b/0001"}
+    first, second = (row["trouble"] for row in scene.targets.watched(REGION))
+    assert "could not be understood" in first
+    assert second is None
 
 
 def test_a_node_that_is_named_no_more_stays_for_a_quarter_of_an_hour(store: SqliteStore) -> None:

@@ -22,11 +22,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from subscribers import ARN, NOTICE, SECRET, Clock, Web
 
+from cachekeep.codec.subscriber import is_address
 from cachekeep.domain.alarms import Channel, Subscription
 from cachekeep.domain.notifications import Notice, Smtp
 from cachekeep.domain.ports import WorldError
 from cachekeep.notify.deliver import Deliveries
-from cachekeep.notify.email import is_address, message_of
+from cachekeep.notify.email import message_of
 
 
 def hook(url: str) -> Subscription:
@@ -246,6 +247,16 @@ def test_a_mail_server_that_refuses_the_password_is_told_without_it(mail: Mail) 
     with pytest.raises(WorldError, match="refuses user keeper") as refused:
         asyncio.run(deliveries.deliver(OPS, NOTICE))
     assert "do-not-show" not in f"{refused.value} {smtp!r}"
+    deliveries.close()
+
+
+def test_a_password_that_mail_cannot_carry_is_told_without_its_letters(mail: Mail) -> None:
+    smtp = Smtp("127.0.0.1", mail.port, "keeper@example.com", "keeper", "do-not-sh\u00f6w")
+    deliveries = Deliveries(smtp, Clock().now)
+    with pytest.raises(WorldError, match="letters beyond ASCII") as refused:
+        asyncio.run(deliveries.deliver(OPS, NOTICE))
+    assert "xf6" not in str(refused.value)
+    assert refused.value.__suppress_context__
     deliveries.close()
 
 

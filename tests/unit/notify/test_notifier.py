@@ -111,6 +111,26 @@ def test_a_full_queue_drops_what_comes_and_says_so(store: SqliteStore, deliverie
     assert "2 notices wait for it already" in summary
 
 
+def test_what_is_lost_with_the_end_of_the_service_is_in_the_history(
+    web: Web, store: SqliteStore, eventually: Eventually
+) -> None:
+    web.released.clear()
+    put_topic(store, web.url)
+    deliveries = Deliveries(None, Clock().now, webhook_s=60)
+    notifier = Notifier(store, deliveries, Clock(), ACCOUNT)
+
+    async def story() -> None:
+        for alarm in ("hot", "hot", ""):
+            notifier.publish(ARN, "n", "text", alarm)
+        await eventually(lambda: web.got)
+
+    run(notifier, story)
+    summaries = failures(store)
+    assert len(summaries) == 2, "of the alarm; the third was an event"
+    assert all("webhook s0 of topic ops was not told: the service ended" in summary for summary in summaries)
+    deliveries.close()
+
+
 @pytest.mark.parametrize(
     ("arn", "words"),
     [

@@ -90,7 +90,7 @@ def test_a_long_history_is_thinned_and_only_its_end_counts() -> None:
 
 
 def test_the_time_until_full_is_told_in_words() -> None:
-    rate = Growth(0.001, 3.6, HOUR)
+    rate = Growth(0.001)
     assert seconds_until(100, 89.2, rate) == pytest.approx(10800)
     assert seconds_until(100, 120, rate) == 0
     assert [duration_text(s) for s in (0, 60, 600, 10800, 864000)] == ["1 s", "60 s", "10 min", "3 h", "10 days"]

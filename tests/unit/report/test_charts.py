@@ -12,7 +12,7 @@ from cachekeep.data.metrics import metrics
 from cachekeep.data.thresholds import thresholds
 from cachekeep.domain.metrics import Current, Place, Point, Subject
 from cachekeep.domain.verdicts import Threshold
-from cachekeep.report.charts import MOST_LINES, Chart, ask, bands_of, draw, labelled, period_of
+from cachekeep.report.charts import MOST_LINES, Chart, ask, bands_of, draw, period_of
 from cachekeep.store.series import SeriesFile
 
 REGION = "us-east-1"
@@ -46,7 +46,7 @@ def known() -> dict[str, Threshold]:
 
 
 def chart(name: str, *subjects: Subject) -> Chart:
-    return Chart(metrics()[name], name, tuple(labelled(subjects)), (), len(subjects))
+    return Chart(metrics()[name], name, tuple((subject, subject.id) for subject in subjects), (), len(subjects))
 
 
 @pytest.fixture
@@ -68,8 +68,9 @@ def test_a_chart_has_a_line_for_each_node_of_the_group_and_none_for_others() -> 
 
 
 def test_nodes_of_one_cluster_are_told_apart_by_their_numbers() -> None:
-    nodes = [Subject(REGION, "sessions", f"000{number}") for number in (1, 2)]
-    assert [label for _, label in labelled(nodes)] == ["sessions/0001", "sessions/0002"]
+    gauges = Shown([Subject(REGION, "sessions", f"000{number}") for number in (1, 2)])
+    asked = ask(gauges, metrics()["CPUUtilization"], REGION, "sessions", known())
+    assert [label for _, label in asked.subjects] == ["sessions/0001", "sessions/0002"]
 
 
 def test_what_is_not_drawn_is_said(series: SeriesFile) -> None:

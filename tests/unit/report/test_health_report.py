@@ -375,6 +375,22 @@ def test_a_look_that_hangs_ends_and_says_so(desk: Desk, monkeypatch: pytest.Monk
     assert "did not answer within" in desk.metric("demo-001", "ConnectionsUsagePercentage")["evidence"][0]
 
 
+def test_a_look_that_nobody_waits_for_any_more_goes_on_no_longer(desk: Desk) -> None:
+    desk.world.add("demo-001", ConnectionsUsagePercentage=95)
+    desk.world.hangs = True
+
+    async def looked() -> set[asyncio.Task[Any]]:
+        asking = asyncio.create_task(desk.reports.examined(REGION, "demo-001"))
+        while "clients" not in desk.world.asked:
+            await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait([asking])
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        return {task for task in left if not task.cancelling()}
+
+    assert asyncio.run(looked()) == set()
+
+
 def test_a_command_time_window_over_a_restart_tells_of_all_since_the_start(desk: Desk) -> None:
     desk.world.add("demo-001", EngineCPUUtilization=90)
     desk.world.infos = [info(run="a", get=900_000), info(run="b", keys=500)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +68,33 @@ def test_what_makes_no_sense_is_refused_in_a_sentence(tmp_path: Path, asked: tup
         table(tmp_path, *asked)
     assert caught.value.code == "InvalidParameterValue"
     assert sentence in str(caught.value)
+
+
+def test_however_many_wait_for_a_long_file_one_thread_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cachekeep.report.cost_prices._PATIENCE_S", 0.02)
+    path, goes_on, reading = tmp_path / IMPORTED, threading.Event(), []
+    path.write_text(_HEADER)
+    prices = KnownPrices(path)
+
+    def slow(_: Path) -> list[Any]:
+        reading.append(threading.current_thread())
+        goes_on.wait(30)
+        return []
+
+    monkeypatch.setattr("cachekeep.report.cost_prices.imported_rows", slow)
+
+    async def asked() -> int:
+        before = threading.active_count()
+        for _ in range(3):
+            await asyncio.gather(*(prices.wait() for _ in range(5)))
+        threads = threading.active_count() - before
+        assert prices.trouble == "imported prices are still being read: ask again in a moment"
+        goes_on.set()
+        return threads
+
+    assert asyncio.run(asked()) == 1
+    asyncio.run(prices.wait())
+    assert (prices.trouble, len(reading)) == (None, 1)
+
+
+_HEADER = "node_type,region,engine,model,usd_per_hour,usd_upfront,source,as_of\n"

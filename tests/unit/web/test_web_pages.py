@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
+from pathlib import Path
 
 import pytest
 from browser import Browser, Tags, group
@@ -149,6 +152,29 @@ def test_resources_of_other_regions_are_not_shown(browser: Browser) -> None:
     assert browser.get("/ui/group/orders").status == 404
 
 
+def test_what_a_page_fetches_is_of_the_region_that_the_page_names(browser: Browser) -> None:
+    browser.views.groups = [group(status="of the east"), group(region="eu-west-1", status="of the west")]
+    fetched = [
+        attributes["hx-get"] or ""
+        for path in ("/ui/", "/ui/group/orders")
+        for _, attributes in Tags(browser.get(path).text).tags
+        if "hx-get" in attributes
+    ]
+    charts = {a["data-region"] for _, a in Tags(browser.get("/ui/group/orders").text).tags if "data-chart" in a}
+    browser.send("/ui/region", region="eu-west-1")
+    assert len(fetched) == 3
+    for path in fetched:
+        text = browser.get(path.partition("seen=")[0], hx_request="true").text
+        assert ("of the east" in text, "of the west" in text) == (True, False)
+    assert charts == {"us-east-1"}
+    browser.get("/ui/chart?region=us-east-1&resource=orders&metric=SwapUsage")
+    assert browser.views.charted[0][0] == "us-east-1"
+    browser.get("/ui/right-size/group/orders?region=us-east-1")
+    assert browser.views.sized is not None
+    assert browser.views.sized[0] == "us-east-1"
+    assert browser.get("/ui/rows?region=nowhere").status == 400
+
+
 def test_two_hundred_nodes_stay_a_small_page(browser: Browser) -> None:
     browser.views.groups = [group(f"g{number}") for number in range(200)]
     assert len(browser.get("/ui/rows").text) < 300_000
@@ -158,6 +184,18 @@ def test_a_group_page_has_a_chart_of_each_of_the_sixteen_metrics(browser: Browse
     tags = Tags(browser.get("/ui/group/orders").text).tags
     assert {attributes["data-metric"] for _, attributes in tags if "data-metric" in attributes} == NAMES
     assert len(NAMES) == 16
+
+
+def test_what_runs_in_place_of_the_engine_asked_for_is_told(browser: Browser) -> None:
+    browser.views.groups = [group(engine="redis", version="7.1", runs="valkey 8.1")]
+    assert "redis 7.1 (run by valkey 8.1)" in browser.get("/ui/group/orders").text
+
+
+def test_dark_is_the_same_by_choice_and_by_system(browser: Browser) -> None:
+    style = browser.get("/ui/static/style.css").text
+    dark = re.findall(r":root[^{]*data-theme[^{]*\{([^}]*)\}", style)
+    assert len(dark) == 2
+    assert dark[0] == dark[1]
 
 
 def test_a_group_page_shows_roles_lag_verdicts_and_history(browser: Browser) -> None:
@@ -264,6 +302,17 @@ def test_every_input_has_a_label_and_every_page_its_landmarks(browser: Browser) 
         assert (names.count("main"), names.count("h1"), names.count("header")) == (1, 1, 1)
         ids = [attributes["id"] for _, attributes in tags if "id" in attributes]
         assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("folder", ["cachekeep/web/static/vendor", "tests/browser/vendor"])
+def test_vendored_files_are_those_that_their_list_names(folder: str) -> None:
+    place = Path(__file__).parents[3] / folder
+    rows = re.findall(r"^\| (\S+) \| (.*) \| (.*) \| ([0-9a-f]{64}) \|$", (place / "README.md").read_text(), re.M)
+    assert {name for name, *_ in rows} == {file.name for file in place.iterdir() if file.suffix in (".js", ".css")}
+    for name, package, licence, digest in rows:
+        assert hashlib.sha256((place / name).read_bytes()).hexdigest() == digest
+        assert re.search(r" \d+\.\d+\.\d+ ", package)
+        assert any(file.name in licence for file in place.glob("*.LICENSE"))
 
 
 def test_snippets_name_the_endpoint_in_five_languages() -> None:
