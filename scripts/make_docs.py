@@ -11,7 +11,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from cachekeep.api.cloudwatch.operations import OPERATIONS as CLOUDWATCH_OPERATIONS
-from cachekeep.api.operations import OPERATIONS, REFUSED_PROOF, STS_OPERATIONS, Truth
+from cachekeep.api.entry import Truth
+from cachekeep.api.operations import OPERATIONS, REFUSED_PROOF, STS_OPERATIONS
 from cachekeep.codec.aws_model import load_service
 from cachekeep.data.metrics import command_families, metrics, not_measured
 from cachekeep.data.thresholds import thresholds

@@ -17,7 +17,8 @@ import structlog
 
 from cachekeep.api import rehearsal
 from cachekeep.api.context import Call, Services
-from cachekeep.api.operations import OPERATIONS, STS_OPERATIONS, Entry, refusal
+from cachekeep.api.entry import Entry
+from cachekeep.api.operations import OPERATIONS, STS_OPERATIONS, refusal
 from cachekeep.codec import query, xml
 from cachekeep.codec.aws_model import Operation, Service, known_regions, load_service
 from cachekeep.codec.sigv4 import Caller, HttpRequest, verify

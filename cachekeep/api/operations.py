@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Mapping
 
-from cachekeep.api.context import Call
+from cachekeep.api.entry import Entry, Truth
 from cachekeep.api.ops import (
     account,
     cache_clusters,
@@ -24,31 +22,8 @@ from cachekeep.api.ops import (
     subnet_groups,
     tags,
 )
-from cachekeep.api.present import Shape
 from cachekeep.codec.aws_model import Operation
 from cachekeep.domain.faults import Fault
-
-Handler = Callable[[Call], Shape]
-
-
-class Truth(StrEnum):
-    """real: an engine did it, or the answer is read from what engines did. recorded: kept and shown, no engine is
-    concerned. refused: answers the declared fault."""
-
-    REAL = "real"
-    RECORDED = "recorded"
-    REFUSED = "refused"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """proof: the test that proves it. note: what is real, recorded or refused within it."""
-
-    handler: Handler
-    truth: Truth
-    proof: str
-    note: str = ""
-
 
 _GROUPS = "tests/scenarios/test_replication_groups.py::"
 _CLUSTERS = "tests/scenarios/test_cache_clusters.py::"
@@ -58,7 +33,11 @@ _SCALING = "tests/scenarios/test_scaling.py::"
 _ACCOUNT = "tests/scenarios/test_account.py::"
 REFUSED_PROOF = "tests/scenarios/test_refusals.py::test_every_other_operation_answers_a_declared_fault"
 
+# Of the modules that say themselves what their operations do.
+_OF_MODULES: Mapping[str, Entry] = {}
+
 OPERATIONS: Mapping[str, Entry] = {
+    **_OF_MODULES,
     "AddTagsToResource": Entry(tags.add_tags_to_resource, Truth.RECORDED, _ACCOUNT + "test_tags_by_arn"),
     "CreateCacheCluster": Entry(
         cache_clusters.create_cache_cluster,

@@ -249,9 +249,7 @@ class Conflict(Exception):
 Resource = (
     ReplicationGroup | CacheCluster | ParameterGroup | SubnetGroup | Alarm | Topic | WatchedTarget | ThresholdOverrides
 )
-R = TypeVar(
-    "R", ReplicationGroup, CacheCluster, ParameterGroup, SubnetGroup, Alarm, Topic, WatchedTarget, ThresholdOverrides
-)
+R = TypeVar("R", bound=Resource)
 
 
 class Transaction(Protocol):

@@ -77,7 +77,9 @@ def _unwritable(error: sqlite3.OperationalError) -> WorldError:
 
 
 def _name(resource: Resource) -> str:
-    return resource.name if isinstance(resource, (ParameterGroup, SubnetGroup, Alarm, Topic)) else resource.id
+    """Each kind has one of the two."""
+    fields = vars(resource)
+    return str(fields["id"] if "id" in fields else fields["name"])
 
 
 class SqliteStore:

@@ -45,7 +45,7 @@ def _resource(call: Call) -> Tagged:
     if arn.kind not in _KINDS:
         raise Fault("InvalidARN", f"{text[:200]} names no kind of resource of this service.")
     kind, missing = _KINDS[arn.kind]
-    found: Tagged | None = call.services.store.get(kind, call.region, arn.name)  # type: ignore[type-var]
+    found: Tagged | None = call.services.store.get(kind, call.region, arn.name)
     if found is None:
         raise Fault(missing, f"{text[:200]} was not found.")
     return found
