@@ -95,6 +95,7 @@ def test_a_backup_is_taken_proved_restored_and_compared(
     assert target.ask("EXISTS", "unknown to the backup") == 0
 
 
+@pytest.mark.slow
 def test_two_ways_of_copying_give_the_same(start_server: Callable[..., Any], backup: Callable[..., Ended]) -> None:
     source = start_server("7.0", *AT_ONCE)
     filled(source)
@@ -208,6 +209,7 @@ def test_keys_that_may_not_be_read_are_a_named_gap(
     assert backup("list", "place", "--json").page[0]["status"] == "gaps"
 
 
+@pytest.mark.slow
 def test_a_stopped_copy_goes_on(start_server: Callable[..., Any], backup: Callable[..., Ended], tmp_path: Path) -> None:
     server = start_server("9.1", *AT_ONCE)
     _populate(server, 20_000)

@@ -93,7 +93,7 @@ def measure_of(method: str, version: str) -> Measure:
     [
         ("9.1", "tracking", [take_over]),
         ("7.0", "psync", [cut, restart]),
-        ("9.1", "keyspace", [restart]),
+        pytest.param("9.1", "keyspace", [restart], marks=pytest.mark.slow),
         ("6.2", "tracking", [kill_clients]),
         ("7.0", "poll", [flush_one]),
     ],

@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from cachekeep.data.metrics import command_families, metrics
 from cachekeep.domain.metric_ports import MachineReading
 from cachekeep.domain.metrics import MINUTE_S, Place, Subject
@@ -132,6 +134,7 @@ def test_a_node_that_leaves_is_forgotten(start_server: Callable[..., Any], event
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps_leaves_a_gap_and_no_giant_step(
     start_server: Callable[..., Any], eventually: Eventually
 ) -> None:

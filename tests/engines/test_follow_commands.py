@@ -170,7 +170,7 @@ def figures(url: str) -> dict[str, float]:
 @pytest.mark.parametrize(
     ("version", "method"),
     [
-        ("9.1", "psync"),
+        pytest.param("9.1", "psync", marks=pytest.mark.slow),
         ("9.1", "tracking"),
         pytest.param("7.0", "psync", marks=pytest.mark.slow),
         pytest.param("6.2", "tracking", marks=pytest.mark.slow),

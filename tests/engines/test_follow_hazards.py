@@ -143,6 +143,7 @@ def test_a_source_that_becomes_a_replica_of_another_is_read_again(
     equal_at_end(run, server, target)
 
 
+@pytest.mark.slow
 def test_a_server_that_cuts_idle_connections_makes_no_gap(start_server: Any, client: Any, tmp_path: Path) -> None:
     """What reads keys has nothing to do while nothing changes; what hears of changes is never idle."""
     server, target = start_server("9.1", "--timeout", "1"), start_server()

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from guarding import BULK, Upgrade, ticking, write_bulk
 
 GUARD = [sys.executable, "-m", "cachekeep", "backup", "guard"]
@@ -119,6 +120,7 @@ def test_a_command_that_ignores_being_asked_to_end_is_killed_by_the_second_signa
     wait_until(lambda: not child.exists() or ") Z " in child.read_text(), "its own child is gone too")
 
 
+@pytest.mark.slow
 def test_the_exit_code_of_a_command_is_told_although_the_source_stays_away(
     start_server: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ def upgrade_of(start_server: Callable[..., Any], wait_until: Callable[..., Any])
     return lambda server: Upgrade(server, start_server, wait_until)
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_comes_back_as_a_replica_of_an_empty_primary_is_no_success(
     start_server: Callable[..., Any], upgrade_of: Callable[..., Upgrade], wait_until: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -38,7 +39,7 @@ def test_an_endpoint_that_comes_back_as_a_replica_of_an_empty_primary_is_no_succ
     assert any("waiting until it is a primary" in one for one in news)
 
 
-@pytest.mark.parametrize("away", [False, True])
+@pytest.mark.parametrize("away", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_database_that_is_emptied_during_the_upgrade_leaves_it_unproved(
     start_server: Callable[..., Any],
     upgrade_of: Callable[..., Upgrade],
@@ -88,6 +89,7 @@ def test_a_value_that_a_client_may_have_written_unheard_is_kept(
     assert report.covered_since_ms < report.covered_until_ms
 
 
+@pytest.mark.slow
 def test_nothing_is_put_back_where_the_new_server_had_begun_before_the_old_one_was_gone(
     start_server: Callable[..., Any], upgrade_of: Callable[..., Upgrade], wait_until: Callable[..., Any], tmp_path: Path
 ) -> None:

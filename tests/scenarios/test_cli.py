@@ -315,6 +315,7 @@ def test_down_stops_memcached_and_its_responder(install: Callable[..., Installat
     wait_for(lambda: len(it.engines()) == 3)
 
 
+@pytest.mark.slow
 def test_two_installations_live_side_by_side(install: Callable[..., Installation]) -> None:
     first, second = install(), install()
     first.run("up", "--demo")
