@@ -98,6 +98,7 @@ class SqliteStore:
         self.is_new = not self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
         """There was no store at this path before."""
         self._create_schema(path)
+        self._check_rows(path)
         # Anew at every start: SQLite drops the write-ahead log when the last connection closes.
         self._keep_reserve(grow=True)
 
@@ -128,6 +129,19 @@ class SqliteStore:
             )
         self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         self._db.execute("COMMIT")
+
+    def _check_rows(self, path: Path) -> None:
+        """Raises WorldError for one that cannot be read: passed over, its nodes would be taken for nobody's and ended.
+        Better at the start than in the middle of a round."""
+        decoders = {kind: self._decoders[of] for of, kind in _KINDS.items()}
+        for kind, region, name, body in self._db.execute("SELECT kind, region, name, body FROM resource"):
+            try:
+                if kind in decoders:
+                    decoders[kind].decode(body)
+            except (msgspec.DecodeError, ValueError) as error:
+                raise WorldError(
+                    f"{path}: the {kind} {name} of {region} cannot be read ({error}); put back a good copy of the store"
+                ) from error
 
     def close(self) -> None:
         self._db.close()

@@ -8,7 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -246,6 +246,15 @@ def test_a_file_of_a_newer_version_is_refused_in_words_and_left_alone(path: Path
     db = sqlite3.connect(path)
     assert db.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION + 1,)
     db.close()
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b'{"id": "g"}', b'{"port": 70000}', b"\xff"])
+def test_a_resource_that_cannot_be_read_is_named_at_the_start(path: Path, body: bytes) -> None:
+    SqliteStore(path).close()
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("INSERT INTO resource VALUES ('replicationgroup', 'us-east-1', 'orders', ?)", (body,))
+    with pytest.raises(WorldError, match="the replicationgroup orders of us-east-1 cannot be read"):
+        SqliteStore(path)
 
 
 def test_only_the_owner_may_read_the_store(path: Path) -> None:
