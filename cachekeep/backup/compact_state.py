@@ -127,7 +127,7 @@ class States:
 
     def is_void(self, record: Record, number: int) -> bool:
         """Of a change after the first moment: whether one that counts at that moment already stands behind it."""
-        if number < self._flushed.get((record.db, 0), -1):
+        if number < self._flushed.get((_db_of(record), 0), -1):
             return True
         if number > self._last_early or record.kind == _FLUSHED:
             return False
@@ -172,7 +172,7 @@ class States:
             self._flushed[db, at] = number
 
     def _row(self, record: Record, moment: int, number: int) -> tuple[bytes, int, int, int, bytes | None, int]:
-        db = FUNCTIONS_DB if record.kind == _FUNCTIONS else record.db
+        db = _db_of(record)
         key = self._key(record)
         if record.kind == _TOMBSTONE:
             return key, moment, number, db, None, NO_EXPIRY
@@ -182,7 +182,11 @@ class States:
         return key, moment, number, db, hasher.digest(), record.expires_ms
 
     def _key(self, record: Record) -> bytes:
-        db = FUNCTIONS_DB if record.kind == _FUNCTIONS else record.db
         hasher = self._hasher.copy()
-        hasher.update(db.to_bytes(5, "little", signed=True) + record.key)
+        hasher.update(_db_of(record).to_bytes(5, "little", signed=True) + record.key)
         return hasher.digest()
+
+
+def _db_of(record: Record) -> int:
+    # A record of functions says database 0, but no flush of that takes them away.
+    return FUNCTIONS_DB if record.kind == _FUNCTIONS else record.db

@@ -14,7 +14,10 @@ from followed_backup import (
     PARTS,
     START,
     Part,
+    flushed,
     followed_parts,
+    functions,
+    gone,
     moments,
     piece,
     put,
@@ -148,6 +151,50 @@ def test_random_histories_are_the_same_at_every_kept_moment(data: st.DataObject)
     assert as_read(opened, done.made or name, at) == expected
     again = compact(opened, done.made or name, before_ms=before)
     same(parts, read(opened, again.made or again.name), again.since_ms)
+
+
+def test_a_flush_of_database_0_that_stands_behind_functions_does_not_take_them_away() -> None:
+    """What the random histories found once: the flush counts at the first kept moment, which is START + 7."""
+    parts = [
+        Part("base", (put(b"a", b"1", START - 5), put(b"a", b"2", START - 5)), db=0),
+        Part("base", (put(b"a", b"3", START - 5, db=1),), db=1),
+        Part("changes", (), (START, START)),
+        Part("changes", (put(b"a", b"4", START + 1), gone(b"a", START + 1)), None),
+        Part("functions", (functions(b"lib", START + 8),)),
+        Part("changes", (put(b"a", b"5", START + 7), gone(b"a", START + 7), gone(b"a", START + 16)), None),
+        Part(
+            "changes",
+            (
+                flushed(START + 2),
+                flushed(START + 19),
+                put(b"c", b"6", START + 19, db=1),
+                put(b"a", b"7", START + 21),
+            ),
+            (START + 7, START + 21),
+        ),
+        Part("changes", (gone(b"d", START + 27, db=1),), (START + 28, START + 35)),
+    ]
+    opened = repository()
+    done = compact(opened, write(opened, parts), before_ms=START - 3)
+    assert (done.made is not None, done.since_ms) == (True, START + 7)
+    new = read(opened, done.made or "")
+    same(parts, new, START + 7)
+    assert [state_at(new, START + after)[1] for after in (7, 8, 21, 35)] == [None, b"lib", b"lib", b"lib"]
+
+
+def test_functions_that_held_only_between_the_compared_moments_are_kept() -> None:
+    parts = [
+        Part("base", (put(b"a", b"1", START - 5),), db=0),
+        Part("changes", (), (START, START)),
+        Part("functions", (functions(b"short", START + 31), functions(b"long", START + 33))),
+        Part("changes", (flushed(START + 2),), (START + 7, START + 30)),
+        Part("functions", (functions(b"long", START + 33),)),
+        Part("changes", (), (START + 30, START + 800)),
+    ]
+    opened = repository()
+    done = compact(opened, write(opened, parts), before_ms=OURS + 7)
+    assert done.made
+    same(parts, read(opened, done.made), START + 7)
 
 
 def test_one_that_is_being_written_is_told_so_and_left_alone() -> None:
