@@ -202,6 +202,8 @@ async def _run(
             log_config=None,
             access_log=False,
             server_header=False,
+            # Nobody stands in between: believed, X-Forwarded-For would let any local client choose its own address.
+            proxy_headers=False,
             timeout_graceful_shutdown=SHUTDOWN_S,
         )
     )
