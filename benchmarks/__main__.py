@@ -18,7 +18,22 @@ from types import FrameType
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from benchmarks import api, backup, creation, elastic, endpoint, failover, fleet, follow, monitoring, report
+from benchmarks import (
+    api,
+    backup,
+    creation,
+    elastic,
+    endpoint,
+    failover,
+    fleet,
+    follow,
+    iam,
+    monitoring,
+    report,
+    snapshots,
+    tls,
+    users,
+)
 from benchmarks.figure import Figure, Verdict, failed
 from benchmarks.installation import BenchmarkError, Installation, installation
 from benchmarks.machine import this_machine
@@ -29,10 +44,12 @@ Measure = Callable[[Installation], list[Figure]]
 BENCHMARKS: Mapping[str, Measure] = {
     "create": creation.measure,
     "endpoint": endpoint.measure,
+    "tls": tls.measure,
     "api": api.measure,
+    "iam": iam.measure,
     "fleet": fleet.measure,
 }
-DEADLINE_S = 300
+DEADLINE_S = 360
 # Without an installation, and before the others: the fleet stays and would be in its way.
 BACKUP, BACKUP_DEADLINE_S = "backup", 900
 FOLLOW, FOLLOW_DEADLINE_S, SOAK_ROUNDS = "follow", 900, 2
@@ -40,6 +57,8 @@ FOLLOW, FOLLOW_DEADLINE_S, SOAK_ROUNDS = "follow", 900, 2
 FAILOVER, FAILOVER_DEADLINE_S = "failover", 900
 ELASTIC, ELASTIC_DEADLINE_S = "elastic", 600
 MONITORING, MONITORING_DEADLINE_S = "monitoring", 600
+SNAPSHOTS, SNAPSHOTS_DEADLINE_S = "snapshots", 600
+USERS, USERS_DEADLINE_S = "users", 400
 
 
 class OutOfTime(Exception):
@@ -50,7 +69,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure what Cachekeep promises.")
     parser.add_argument(
         "--only",
-        choices=[BACKUP, FOLLOW, FAILOVER, ELASTIC, MONITORING, *BENCHMARKS],
+        choices=[BACKUP, FOLLOW, FAILOVER, ELASTIC, MONITORING, SNAPSHOTS, USERS, *BENCHMARKS],
         action="append",
         help="may be given several times",
     )
@@ -77,6 +96,8 @@ def main() -> int:
         figures += _failover(options.rounds) if not options.only or FAILOVER in options.only else []
         figures += _elastic() if not options.only or ELASTIC in options.only else []
         figures += _monitoring() if not options.only or MONITORING in options.only else []
+        figures += _snapshots() if not options.only or SNAPSHOTS in options.only else []
+        figures += _users() if not options.only or USERS in options.only else []
         if names := [name for name in BENCHMARKS if not options.only or name in options.only]:
             figures += _run(names)
     except KeyboardInterrupt:
@@ -108,6 +129,14 @@ def _elastic() -> list[Figure]:
 
 def _monitoring() -> list[Figure]:
     return _as_they_come(MONITORING, MONITORING_DEADLINE_S, monitoring.measure())
+
+
+def _snapshots() -> list[Figure]:
+    return _as_they_come(SNAPSHOTS, SNAPSHOTS_DEADLINE_S, snapshots.measure())
+
+
+def _users() -> list[Figure]:
+    return _as_they_come(USERS, USERS_DEADLINE_S, users.measure())
 
 
 def _as_they_come(name: str, deadline_s: int, measured: Generator[Figure, None, None]) -> list[Figure]:

@@ -41,11 +41,11 @@ def measure(it: Installation) -> list[Figure]:
     client = it.client()
     # One node: a replica would compete for the cores, and adds nothing to what is compared.
     with groups.group(client, "endpoint", nodes=1) as group:
-        through, straight = _addresses(group)
+        through, straight = addresses(group)
         return [_compare(program, depth, through, straight) for depth in _FIRST_GUESS]
 
 
-def _addresses(group: dict[str, Any]) -> tuple[Address, Address]:
+def addresses(group: dict[str, Any]) -> tuple[Address, Address]:
     """The primary endpoint, and the address of the primary node itself."""
     node_group = group["NodeGroups"][0]
     primary = next(m for m in node_group["NodeGroupMembers"] if m["CurrentRole"] == "primary")
@@ -59,14 +59,14 @@ def _compare(program: str, depth: int, through: Address, straight: Address) -> F
     guess = _FIRST_GUESS[depth]
     # Twice: the first run finds an engine that has never been busy.
     for _ in range(2):
-        guess = max(1000, int(RUN_S * _requests_per_s(program, depth, straight, guess)))
+        guess = max(1000, int(RUN_S * requests_per_s(program, depth, straight, guess)))
     rates: dict[Address, list[float]] = {through: [], straight: []}
     end = time.monotonic() + DEPTH_S
     pairs = 0
     while pairs < FEWEST_PAIRS or (not _is_known(rates[through], rates[straight]) and time.monotonic() < end):
         # The order turns round each time: a load that grows or fades meanwhile favours neither.
         for address in (through, straight) if pairs % 2 else (straight, through):
-            rates[address].append(_requests_per_s(program, depth, address, guess))
+            rates[address].append(requests_per_s(program, depth, address, guess))
         pairs += 1
     ratio = ratio_of(rates[through], rates[straight])
     return Figure(
@@ -93,10 +93,10 @@ def _spread(values: Sequence[float]) -> float:
     return (ordered[-1 - quarter] - ordered[quarter]) / 2 / median(ordered)
 
 
-def _requests_per_s(program: str, depth: int, address: Address, requests: int) -> float:
+def requests_per_s(program: str, depth: int, address: Address, requests: int, more: Sequence[str] = ()) -> float:
     host, port = address
     command = [program, "-h", host, "-p", str(port), "-t", "set", "-n", str(requests), "-P", str(depth)]
-    command += ["-c", str(_CLIENTS), "-r", "10000", "-d", "64", "-q"]
+    command += ["-c", str(_CLIENTS), "-r", "10000", "-d", "64", "-q", *more]
     run = subprocess.run(command, capture_output=True, text=True, timeout=_RUN_DEADLINE_S, check=False)
     # -q rewrites one line over and over; the last rate is that of the whole run.
     found = _RATE.findall(run.stdout)

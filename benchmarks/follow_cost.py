@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from benchmarks.backup_engines import Server, described, server
@@ -53,10 +53,11 @@ _TITLES = {
 }
 _NOTIFY = ("--notify-keyspace-events", "AE")
 Cost = Callable[[], str]
+_Way = Callable[[Server], AbstractContextManager[Cost]]
 
 
-def _ways(install: EngineInstall, place: Path) -> dict[str, tuple[Callable[[Server], object], tuple[str, ...]]]:
-    def followed(method: str) -> Callable[[Server], object]:
+def _ways(install: EngineInstall, place: Path) -> dict[str, tuple[_Way, tuple[str, ...]]]:
+    def followed(method: str) -> _Way:
         return lambda source: _followed(source, place / method, method)
 
     return {

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +37,10 @@ class _Read:
 
 
 def soak(install: EngineInstall, method: str, seconds: int, place: Path) -> Iterator[Figure]:
-    sys.path.insert(0, str(_TESTS))
-    try:
-        from churn import Churn
-        from truth import as_replica, compare, record
-    finally:
-        sys.path.remove(str(_TESTS))
+    churn_of, truth_of = _of_tests("churn"), _of_tests("truth")
     with server(install) as source, server(install) as target:
         here, there = _known(source), _known(target)
-        with Churn([here], seed=_SEED, commands_per_s=_COMMANDS_PER_S) as churn:
+        with churn_of.Churn([here], seed=_SEED, commands_per_s=_COMMANDS_PER_S) as churn:
             churn.fill(3000)
             with Capture(source.url, place, method, "--max-lag", "1s") as capture:
                 churn.resume()
@@ -54,12 +50,13 @@ def soak(install: EngineInstall, method: str, seconds: int, place: Path) -> Iter
                     churn.do(_COMMANDS_PER_S)
                 churn.pause()
                 capture.covered(time.time_ns() // 1_000_000 + 3000)
-                truth = record(here)
+                truth = truth_of.record(here)
                 sealed, samples = capture.seal(), capture.samples
             commands = churn.done
         name = f"{seconds} s of churn by {method}, {described(install)}"
         backup("restore", str(place), target.url)
-        found = compare(truth, record(there), as_replica(here.version) if method == "psync" else _exact())
+        alike = truth_of.as_replica(here.version) if method == "psync" else truth_of.EXACT
+        found = truth_of.compare(truth, truth_of.record(there), alike)
         how = f"{commands:,} commands of every kind, {len(sealed['gaps'])} gaps, {samples[-1].status['missed']} missed"
         wrong = (
             len(found.missing) + len(found.extra) + len(found.different) + len(found.expiries) + len(found.functions)
@@ -70,10 +67,12 @@ def soak(install: EngineInstall, method: str, seconds: int, place: Path) -> Iter
         yield _flat(f"follower's memory after {name}", samples)
 
 
-def _exact() -> Any:
-    from truth import EXACT
-
-    return EXACT
+def _of_tests(name: str) -> Any:
+    sys.path.insert(0, str(_TESTS))
+    try:
+        return import_module(name)
+    finally:
+        sys.path.remove(str(_TESTS))
 
 
 def _known(it: Server) -> _Read:

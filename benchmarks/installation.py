@@ -83,6 +83,7 @@ class Installation:
                     "CACHEKEEP_STATE_DIR": str(self.state_dir),
                     "CACHEKEEP_PORT": str(self.port),
                     "CACHEKEEP_ADDRESS_RANGE": str(self.network),
+                    "CACHEKEEP_AUTH_WITHOUT_TLS": "yes",
                 },
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -59,6 +59,12 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
 
+def family_cpu_s(pid: int) -> float:
+    """The same, with that of its children which have ended and were waited for, and of theirs."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / _TICKS_PER_S
+
+
 def rss_bytes(pid: int) -> int:
     """Resident memory, pages that are shared with others included."""
     return _kib_fields(Path(f"/proc/{pid}/status")).get("VmRSS", 0) * _KIB

@@ -1,5 +1,5 @@
-"""What the first start generates, readable by the owner only: the access key, in AWS's own file format, and the token
-that scrapers of `/metrics` send."""
+"""What the first start generates, readable by the owner only: the access key, in AWS's own file format, the token
+that scrapers of `/metrics` send, and the password of the service's own user in the engines that it runs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 FILE_NAME = "credentials"
 TOKEN_FILE = "metrics-token"  # noqa: S105 - a name, not a token
+ENGINE_PASSWORD_FILE = "engine-password"  # noqa: S105 - a name, not a password
 _ID_ALPHABET = string.ascii_uppercase + "234567"
 _SECRET_ALPHABET = string.ascii_letters + string.digits + "+/"
 # Characters; a token of a user's own may not be one that can be tried out.
@@ -34,13 +35,23 @@ def load_or_create(state_dir: Path) -> AccessKey:
     path = state_dir / FILE_NAME
     if path.exists():
         return load(state_dir)
-    key = AccessKey(
+    key = new_key()
+    write_key(state_dir, key)
+    return key
+
+
+def new_key() -> AccessKey:
+    """Of 200 random bits and more, kept nowhere yet."""
+    return AccessKey(
         "AKCK" + "".join(secrets.choice(_ID_ALPHABET) for _ in range(16)),
         "".join(secrets.choice(_SECRET_ALPHABET) for _ in range(40)),
     )
+
+
+def write_key(state_dir: Path, key: AccessKey) -> None:
+    """Make it the installation's key; the file is replaced whole."""
     text = f"[default]\naws_access_key_id = {key.id}\naws_secret_access_key = {key.secret}\n"
-    _write(path, text)
-    return key
+    _write(state_dir / FILE_NAME, text)
 
 
 def load(state_dir: Path) -> AccessKey:
@@ -72,7 +83,24 @@ def load_or_create_token(state_dir: Path) -> str:
 
 def load_token(state_dir: Path) -> str:
     """Raises CredentialsError when the file is missing, broken, or readable by others."""
-    path = state_dir / TOKEN_FILE
+    return _load_word(state_dir / TOKEN_FILE)
+
+
+def load_or_create_engine_password(state_dir: Path) -> str:
+    """The password of the service's own user in its engines; made as the key is. Raises CredentialsError."""
+    path = state_dir / ENGINE_PASSWORD_FILE
+    if not path.exists():
+        _write(path, secrets.token_hex(32) + "\n")
+    return load_engine_password(state_dir)
+
+
+def load_engine_password(state_dir: Path) -> str:
+    """Raises CredentialsError when the file is missing, broken, or readable by others."""
+    return _load_word(state_dir / ENGINE_PASSWORD_FILE)
+
+
+def _load_word(path: Path) -> str:
+    """A token or a password on the file's only line."""
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
         token = path.read_text("ascii").strip()

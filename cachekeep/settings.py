@@ -12,9 +12,14 @@ from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from cachekeep.codec.aws_model import known_regions
+from cachekeep.codec.subscriber import web_url
 from cachekeep.domain.notifications import Smtp
+from cachekeep.domain.quotas import Quotas
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _ACCOUNT = re.compile(r"[0-9]{12}\Z")
+# Source: S3 guide, "Bucket naming rules".
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]\Z")
 # The address_range that asks for ports of 127.0.0.1 instead of addresses.
 PORTS = "ports"
 # Least and most of the settings that are numbers with a fraction.
@@ -27,6 +32,12 @@ _BOUNDS = {
     "metrics_middle_days": (1, 3650),
     "metrics_days": (1, 3650),
     "machine_usd_month": (0.0, 1e7),
+    "certificate_hours": (0.01, 9000.0),
+    "snapshots_per_day": (1, 10_000),
+    "api_rate": (0.0, 1e6),
+    "serverless_headroom_mb": (8.0, 1e6),
+    "serverless_shard_mb": (16.0, 1e6),
+    "serverless_calm": (1.0, 86400.0),
 }
 
 
@@ -52,7 +63,25 @@ class Settings:
     metrics_fine_days, metrics_middle_days, metrics_days: for how long points of 1, 5 and 60 minutes are kept.
     smtp_url: the mail server for notices, smtp://user:password@host:port (smtps://: TLS from the first byte;
     ?starttls=no: without TLS; ?ca_file=PATH). smtp_sender: whom they come from.
-    machine_usd_month: what this machine costs a month, for comparing with AWS; 0 for not said."""
+    machine_usd_month: what this machine costs a month, for comparing with AWS; 0 for not said.
+    tls: the API is served over HTTPS, with a certificate of the installation's own authority.
+    certificate_hours: the life of the certificates of API and nodes; they are renewed after two thirds of it.
+    allowed_sources: who may connect to the API, addresses and networks separated by commas; empty for anybody who can.
+    encrypted_state: the operator states that state_dir lies on an encrypted volume, where that cannot be seen.
+    buckets: what stands for S3 buckets in CopySnapshot and SnapshotArns: name=/folder,name=s3://bucket/prefix.
+    snapshots_per_day: manual snapshots of one node in 24 hours.
+    quotas: where they are not AWS's default, `nodes-per-region=20,subnet-groups=5`; names in domain.quotas.
+    api_rate: requests a second that one access key may make in one region, above which it is throttled; 0 for any.
+    serverless_tls: how new serverless caches are encrypted in transit: preferred (TLS and plain on one port, where the
+    engine found has TLS), required (nothing but TLS, or no cache), disabled.
+    serverless_headroom_mb: room that a serverless cache has ahead of its data. serverless_shard_mb: what one shard
+    of it shall hold at most. serverless_calm: seconds for which it must be too large before it shrinks.
+    update_next_major: service updates offer versions of the next major version too.
+    logs_endpoint: http(s) URL of a CloudWatch Logs API for log delivery, "" for files; logs_access_key: `id:secret` for
+    it, "" for where AWS's clients look. firehose_url: where log delivery to Firehose is posted, "" for files;
+    firehose_access_key: what is sent with it.
+    auth_without_tls: let user groups and tokens guard caches without TLS, which AWS never does: everything listens on
+    loopback addresses, so nobody but this machine hears a password."""
 
     state_dir: Path = field(default_factory=_default_state_dir)
     port: int = 8600
@@ -72,6 +101,24 @@ class Settings:
     smtp_url: str = field(default="", repr=False)
     smtp_sender: str = "cachekeep@localhost"
     machine_usd_month: float = 0.0
+    tls: bool = False
+    certificate_hours: float = 168.0
+    allowed_sources: str = ""
+    encrypted_state: bool = False
+    buckets: str = ""
+    snapshots_per_day: int = 20
+    quotas: str = ""
+    api_rate: float = 0.0
+    serverless_tls: str = "preferred"
+    serverless_headroom_mb: float = 1024.0
+    serverless_shard_mb: float = 25600.0
+    serverless_calm: float = 300.0
+    update_next_major: bool = False
+    logs_endpoint: str = ""
+    logs_access_key: str = field(default="", repr=False)
+    firehose_url: str = field(default="", repr=False)
+    firehose_access_key: str = field(default="", repr=False)
+    auth_without_tls: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.port < 65536:
@@ -97,12 +144,30 @@ class Settings:
 
         if not self.metrics_fine_days <= self.metrics_middle_days <= self.metrics_days:
             raise SettingsError("metrics_fine_days, metrics_middle_days and metrics_days must not fall in this order")
+        if self.serverless_tls not in ("preferred", "required", "disabled"):
+            raise SettingsError("serverless_tls must be preferred, required or disabled")
         smtp_of(self.smtp_url, self.smtp_sender)
+        source_networks(self.allowed_sources)
+        _places_of(self.buckets)
+        try:
+            Quotas.parse(self.quotas)
+        except ValueError as error:
+            raise SettingsError(f"quotas: {error}") from None
+        for name in ("logs_endpoint", "firehose_url"):
+            if getattr(self, name) and web_url(getattr(self, name)) is None:
+                raise SettingsError(f"{name} must be an http or https URL without a user in it")
+        if self.logs_access_key and not all(self.logs_access_key.partition(":")):
+            raise SettingsError("logs_access_key must be id:secret")
 
     @property
     def smtp(self) -> Smtp | None:
         """The mail server, None where none is set."""
         return smtp_of(self.smtp_url, self.smtp_sender)
+
+    @property
+    def bucket_places(self) -> Mapping[str, str]:
+        """What stands for each bucket: a folder, or s3://bucket/prefix."""
+        return _places_of(self.buckets)
 
     @property
     def uses_ports(self) -> bool:
@@ -118,7 +183,22 @@ class Settings:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
+
+    @property
+    def authority_dir(self) -> Path:
+        """Where the installation's certificate authority lives."""
+        return self.state_dir / "ca"
+
+    @property
+    def ca_file(self) -> Path:
+        """What clients of the API trust, once there is an authority."""
+        return self.authority_dir / "ca.pem"
+
+    @property
+    def sources(self) -> tuple[Network, ...]:
+        """Networks that may connect to the API; none for no restriction."""
+        return source_networks(self.allowed_sources)
 
 
 # What a running service keeps until it is started anew, and tells others (no secret is among them).
@@ -137,9 +217,24 @@ SERVICE_SETTINGS = (
     "metrics_days",
     "smtp_sender",
     "machine_usd_month",
+    "tls",
+    "certificate_hours",
+    "allowed_sources",
+    "encrypted_state",
+    "buckets",
+    "snapshots_per_day",
+    "quotas",
+    "api_rate",
+    "serverless_tls",
+    "serverless_headroom_mb",
+    "serverless_shard_mb",
+    "serverless_calm",
+    "update_next_major",
+    "logs_endpoint",
+    "auth_without_tls",
 )
 # Those that nobody is told.
-SECRET_SETTINGS = frozenset({"access_keys", "smtp_url"})
+SECRET_SETTINGS = frozenset({"access_keys", "smtp_url", "logs_access_key", "firehose_url", "firehose_access_key"})
 # Where each setting comes from besides the file; AWS_REGION is what AWS clients use already.
 ENVIRONMENT = {f.name: f"CACHEKEEP_{f.name.upper()}" for f in fields(Settings)}
 
@@ -178,18 +273,44 @@ def _typed(name: str, value: object) -> object:
         match name:
             case "state_dir":
                 return Path(str(value)).expanduser().absolute()
-            case "port" | "metrics_fine_days" | "metrics_middle_days" | "metrics_days":
+            case "snapshots_per_day" | "port" | "metrics_fine_days" | "metrics_middle_days" | "metrics_days":
                 return _number(value, int)
-            case "overcommit" | "hang_timeout" | "rollback_hours" | "sync_timeout" | "machine_usd_month":
+            case (
+                "overcommit"
+                | "hang_timeout"
+                | "rollback_hours"
+                | "sync_timeout"
+                | "machine_usd_month"
+                | "certificate_hours"
+                | "api_rate"
+                | "serverless_headroom_mb"
+                | "serverless_shard_mb"
+                | "serverless_calm"
+            ):
                 return _number(value, float)
-            case "redis_stand_in":
+            case "redis_stand_in" | "tls" | "encrypted_state" | "update_next_major" | "auth_without_tls":
                 return _boolean(value)
             case "access_keys":
                 return _access_keys(value)
+            case "buckets":
+                return _buckets(value)
+            case "quotas" if isinstance(value, Mapping):  # a table of the file
+                return ",".join(f"{name}={amount}" for name, amount in value.items())
             case _:
                 return str(value)
     except ValueError as error:
         raise SettingsError(f"{name}: {error}") from None
+
+
+def source_networks(text: str) -> tuple[Network, ...]:
+    """`10.0.0.0/8, 127.0.0.1` -> networks. Raises SettingsError with the part that is none."""
+    found: list[Network] = []
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        try:
+            found.append(ipaddress.ip_network(part))
+        except ValueError as error:
+            raise SettingsError(f"allowed_sources must be addresses or networks (CIDR): {error}") from None
+    return tuple(found)
 
 
 def smtp_of(url: str, sender: str) -> Smtp | None:
@@ -227,7 +348,7 @@ def _number(value: object, kind: type[int] | type[float]) -> float:
 
 
 def _boolean(value: object) -> bool:
-    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
     if isinstance(value, bool):
         return value
     if str(value).lower() not in words:
@@ -246,3 +367,22 @@ def _access_keys(value: object) -> dict[str, str]:
             raise ValueError(f"pair {number} must be id:secret with a secret of at least 8 characters")
         keys[name] = secret
     return keys
+
+
+def _buckets(value: object) -> str:
+    """A table of the file becomes the text that the environment has."""
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={place}" for name, place in value.items())
+    return str(value)
+
+
+def _places_of(text: str) -> dict[str, str]:
+    """`name=/folder,name=s3://bucket/prefix`; file:///folder is a folder, too. Raises SettingsError."""
+    found: dict[str, str] = {}
+    for pair in filter(None, (part.strip() for part in text.split(","))):
+        name, _, place = pair.partition("=")
+        folder = place.removeprefix("file://")
+        if not _BUCKET.match(name) or not (place.startswith("s3://") or Path(folder).is_absolute()):
+            raise SettingsError(f"buckets must be NAME=/FOLDER or NAME=s3://BUCKET/PREFIX, not {pair}")
+        found[name] = folder
+    return found

@@ -12,13 +12,14 @@ from cachekeep.domain.nodes import NOTHING_SEEN, Address, NodeKey, ObservedNode,
 from cachekeep.domain.ports import Store
 from cachekeep.domain.replication_group import ClusterMode, NodeGroup, ReplicationGroup
 from cachekeep.domain.slots import count_of, slots_text
+from cachekeep.domain.transit import Transit
 
 Page = dict[str, Any]
 
 
 def status_of(store: Store, seen: Mapping[NodeKey, ObservedNode], url: str) -> Page:
     """JSON values: `service`, `groups`, `clusters` (those of no group); memory in bytes, times in seconds since
-    1970, absent facts None."""
+    1970, absent facts None. Those that run a serverless cache have its name in `serverless`."""
     clusters = store.all(CacheCluster)
     by_group: dict[tuple[str, str | None], dict[str, CacheCluster]] = {}
     for cluster in clusters:
@@ -41,6 +42,8 @@ def _group(group: ReplicationGroup, members: Mapping[str, CacheCluster], seen: M
         "shards": [_shard(group, s, members, seen) for s in group.node_groups] if group.clustered else [],
         "resharding": group.resharding,
         "engine_change": _engine_change(group),
+        "global_datastore": group.global_id or None,
+        "migrates_from": str(group.migration.source) if group.migration and group.migration.goes_on else None,
         "nodes": [
             node
             for shard in group.node_groups
@@ -72,7 +75,17 @@ def _common(resource: ReplicationGroup | CacheCluster) -> Page:
         "node_type": resource.node_type,
         "parameter_group": resource.parameter_group,
         "waits_for_window": resource.upkeep.maintenance_window if resource.pending.anything else None,
+        "serverless": resource.serverless,
+        "tls": None if resource.transit is Transit.OFF else resource.transit.value,
+        "guard": _guard(resource),
     }
+
+
+def _guard(resource: ReplicationGroup | CacheCluster) -> str | None:
+    """Who is asked for what before a command is taken; never the secret itself."""
+    if resource.user_group_ids:
+        return f"users of {', '.join(resource.user_group_ids)}"
+    return "AUTH token" if resource.auth_tokens else None
 
 
 def _endpoints(group: ReplicationGroup, members: Sequence[CacheCluster]) -> dict[str, str | None]:

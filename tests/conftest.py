@@ -33,6 +33,29 @@ from cachekeep.host.process import inhabitants
 
 _buckets = count(1)
 
+# By how long a single file of each may take: whoever begins with the short ones ends alone with a long one.
+_ROOMS = ("chaos/", "scenarios/", "engines/", "properties/", "browser/", "contracts/", "scripts/", "unit/")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Commands and services start from compiled bytecode, as installed ones do, and long files begin first.
+
+    Where Python is told to write no bytecode, every start of `cachekeep` would compile all of it: a second each.
+    It is kept beside pytest's own then, and nothing is written among the sources. The workers inherit it.
+    """
+    if config.getoption("loadscopereorder", None):
+        config.option.loadscopereorder = False  # or xdist begins with the files of the most tests, and ends alone
+    cache = getattr(config, "cache", None)
+    if os.environ.get("PYTHONDONTWRITEBYTECODE") and cache is not None and not hasattr(config, "workerinput"):
+        os.environ["PYTHONPYCACHEPREFIX"] = str(cache.mkdir("bytecode"))
+        del os.environ["PYTHONDONTWRITEBYTECODE"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Rooms with long files first, so that what is left at the end is short for whoever is done."""
+    rooms = {f"tests/{room}": place for place, room in enumerate(_ROOMS)}
+    items.sort(key=lambda item: next((at for room, at in rooms.items() if item.nodeid.startswith(room)), len(rooms)))
+
 
 @contextmanager
 def _locked_range() -> Iterator[IPv4Network]:
@@ -62,15 +85,14 @@ def loopback_range() -> Iterator[IPv4Network]:
 
 
 @pytest.fixture(scope="session")
-def _hosts(loopback_range: IPv4Network) -> Iterator[Iterator[str]]:
-    """Addresses without an end: of the worker's range, then of further ones."""
+def _hosts() -> Iterator[Iterator[str]]:
+    """Addresses without an end, of ranges of their own: those of the worker's range are given away by services."""
     with ExitStack() as stack:
 
         def hosts() -> Iterator[str]:
-            network = loopback_range
             while True:
-                yield from (str(host) for host in islice(network.hosts(), 253))
                 network = stack.enter_context(_locked_range())
+                yield from (str(host) for host in islice(network.hosts(), 253))
 
         yield hosts()
 

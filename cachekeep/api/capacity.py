@@ -82,7 +82,7 @@ def why_too_small(
 ) -> str | None:
     for cluster in clusters:
         facts = facts_of(call, cluster)
-        room = room_bytes(call, node_type, group, *cluster.runs)
+        room = cluster.memory_bytes or room_bytes(call, node_type, group, *cluster.runs)
         if facts is not None and facts.used_memory_bytes > room:
             return (
                 f"{cluster.id} uses {facts.used_memory_bytes} bytes, and a node of type {node_type.name} with the "

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from string import ascii_lowercase
 
+from cachekeep.api import transit
 from cachekeep.api.context import Call
+from cachekeep.api.surroundings import refuse_surroundings
 from cachekeep.data.load import family_of
 from cachekeep.domain.alarms import Topic
 from cachekeep.domain.cache_cluster import Upkeep
-from cachekeep.domain.engine import Engine, EngineVersion
+from cachekeep.domain.continuous import window_hours
+from cachekeep.domain.engine import Engine, EngineVersion, with_tls
 from cachekeep.domain.faults import Fault, invalid_combination, invalid_value, not_available_yet
 from cachekeep.domain.notifications import TopicArn
 from cachekeep.domain.parameters import NodeType, ParameterGroup
@@ -35,13 +38,15 @@ class EngineChoice:
     substitute_version: EngineVersion | None = None
 
 
-def choose_engine(call: Call, engine: Engine, wanted_text: str | None) -> EngineChoice:
+def choose_engine(call: Call, engine: Engine, wanted_text: str | None, *, tls: bool = False) -> EngineChoice:
     """The newest installed version that the request covers.
 
     Raises InvalidParameterCombination that lists what this machine has; never answers with another engine unless
-    the setting for it is on.
+    the setting for it is on. tls: only one that was built with it.
     """
     wanted = _wanted_version(engine, wanted_text)
+    if tls:
+        return _choose_with_tls(call, engine, wanted, wanted_text)
     found = call.services.catalogue.best(engine, wanted)
     if found is not None and found.engine is engine:
         return EngineChoice(engine, found.version)
@@ -52,6 +57,16 @@ def choose_engine(call: Call, engine: Engine, wanted_text: str | None) -> Engine
     have = [str(i.version) for i in call.services.catalogue.installs() if i.engine is engine]
     on_offer = f"available on this machine: {', '.join(have)}" if have else f"no {engine.label} is installed here"
     raise invalid_combination(f"Cannot find version {wanted_text or 'any'} for {engine.value}; {on_offer}.")
+
+
+def _choose_with_tls(call: Call, engine: Engine, wanted: EngineVersion | None, text: str | None) -> EngineChoice:
+    found = with_tls(call.services.catalogue.installs(), engine, wanted)
+    if found is None:
+        if text is not None:
+            choose_engine(call, engine, text)  # a version that is not here at all is told as such
+        transit.check_engine(call, engine, wanted)
+        raise invalid_combination(f"Cannot find {engine.label} {text} with TLS on this machine.")
+    return EngineChoice(engine, found.version)
 
 
 def asks_for_another_version(call: Call, engine: Engine, now: EngineVersion) -> bool:
@@ -180,7 +195,7 @@ def choose_subnet_group(call: Call) -> str:
     if name is None or name.lower() == "default":
         return "default"
     if call.services.store.get(SubnetGroup, call.region, name.lower()) is None:
-        raise Fault("CacheSubnetGroupNotFoundFault", f"Cache Subnet Group {name} does not exist.")
+        raise Fault("CacheSubnetGroupNotFoundFault", f"Cache Subnet Group {name[:60]} does not exist.")
     return name.lower()
 
 
@@ -191,6 +206,22 @@ def choose_port(call: Call, engine: Engine) -> int:
     if not 0 < port < 65536:
         raise invalid_value(f"Invalid port {port}: it must be between 1 and 65535.")
     return port
+
+
+def choose_at_rest(call: Call, engine: Engine) -> bool:
+    """Is the group to be shown as encrypted at rest? What is not asked for is as at AWS (on for Valkey, off for Redis)
+    as far as it is true: everything that is kept lies on one disk, and that is encrypted or not.
+
+    Raises InvalidParameterCombination when it is asked for and not so.
+    """
+    asked, so = call.flag("AtRestEncryptionEnabled"), call.services.encrypted_at_rest
+    if asked and not so:
+        raise invalid_combination(
+            "AtRestEncryptionEnabled needs a state directory on an encrypted volume (dm-crypt, LUKS or fscrypt), and "
+            "this one is on none that can be seen. Move it to one, or set CACHEKEEP_ENCRYPTED_STATE=true if its volume "
+            "is encrypted by other means."
+        )
+    return bool(so) and (engine is Engine.VALKEY if asked is None else asked)
 
 
 def choose_upkeep(call: Call, name: str) -> Upkeep:
@@ -209,7 +240,26 @@ def choose_upkeep(call: Call, name: str) -> Upkeep:
         auto_minor_version_upgrade=True if automatic is None else automatic,
         notification_topic=notification_topic(call, call.text("NotificationTopicArn")),
         security_group_ids=call.texts("SecurityGroupIds"),
+        snapshot_retention=snapshot_retention(call) or 0,
     )
+
+
+MOST_RETENTION_DAYS = 35
+
+
+def snapshot_retention(call: Call) -> int | None:
+    """For how many days automatic snapshots are kept; 0 for none, None where the request does not say."""
+    days = call.number("SnapshotRetentionLimit")
+    if days is not None and not 0 <= days <= MOST_RETENTION_DAYS:
+        raise invalid_value(f"Invalid SnapshotRetentionLimit {days}: it must be between 0 and {MOST_RETENTION_DAYS}.")
+    return days
+
+
+def refuse_snapshots_of(engine: Engine, node_type: str, days: int | None) -> None:
+    """Raises InvalidParameterCombination for daily snapshots of what has none."""
+    if days and (not engine.speaks_resp or node_type == "cache.t1.micro"):
+        what = f"the engine {engine.value}" if not engine.speaks_resp else f"the node type {node_type}"
+        raise invalid_combination(f"SnapshotRetentionLimit is not supported for {what}.")
 
 
 def notification_topic(call: Call, text: str | None) -> str | None:
@@ -261,6 +311,10 @@ def tags_of(given: list[dict[str, str]]) -> dict[str, str]:
             raise invalid_value(f"Duplicate tag key: {key[:60]!r}.")
         tags[key] = value
     check_tag_count(tags)
+    try:
+        window_hours(tags)
+    except ValueError as error:
+        raise invalid_value(str(error)) from None
     return tags
 
 
@@ -271,38 +325,12 @@ def check_tag_count(tags: dict[str, str]) -> None:
 
 # Parameters whose effect this version does not have. Asking for them is refused: to accept TLS or a password and
 # then serve without would be worse than to say no. Value: what counts as not asking.
-_NOT_YET: dict[str, tuple[object, ...]] = {
-    "AtRestEncryptionEnabled": (False,),
-    "AuthToken": (),
-    "AuthTokenUpdateStrategy": (),
-    "DataTieringEnabled": (False,),
-    "Durability": ("default", "disabled"),
-    "FinalSnapshotIdentifier": (),
-    "GlobalReplicationGroupId": (),
-    "IpDiscovery": ("ipv4",),
-    "KmsKeyId": (),
-    "LogDeliveryConfigurations": ([],),
-    "NetworkType": ("ipv4",),
-    "OutpostMode": (),
-    "PreferredOutpostArn": (),
-    "PreferredOutpostArns": ([],),
-    "RemoveUserGroups": (False,),
-    "ScaleConfig": (),
-    "ServerlessCacheSnapshotName": (),
-    "SnapshotArns": ([],),
-    "SnapshotName": (),
-    "SnapshotRetentionLimit": (0,),
-    "SnapshottingClusterId": (),
-    "TransitEncryptionEnabled": (False,),
-    "TransitEncryptionMode": (),
-    "UserGroupIds": ([],),
-    "UserGroupIdsToAdd": ([],),
-    "UserGroupIdsToRemove": ([],),
-}
+_NOT_YET: dict[str, tuple[object, ...]] = {}
 
 
 def refuse_not_yet(call: Call, *more: str) -> None:
-    """Raises InvalidParameterCombination for the first parameter that asks for what is not there yet."""
+    """Raises InvalidParameterCombination for the first parameter that asks for what is not there (yet)."""
+    refuse_surroundings(call)
     for name, harmless in _NOT_YET.items():
         value = call.params.get(name)
         if value is not None and value not in harmless:

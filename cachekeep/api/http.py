@@ -14,7 +14,8 @@ from starlette.routing import BaseRoute, Route
 from cachekeep.api.cloudwatch.front import SERVICE as MONITORING
 from cachekeep.api.cloudwatch.front import CloudWatch
 from cachekeep.api.dispatch import OWN_SERVICE, Answer, Dispatcher, new_request_id
-from cachekeep.api.pages import Page, PageCall, journal_page, json_body
+from cachekeep.api.gate import Visit
+from cachekeep.api.pages import Page, PageCall, journal_page, json_body, let_in
 from cachekeep.codec.query import MAX_BODY_BYTES
 from cachekeep.codec.sigv4 import HttpRequest
 from cachekeep.codec.xml import encode_fault
@@ -126,12 +127,14 @@ def _is_browser(request: Request) -> bool:
 
 async def _page(dispatcher: Dispatcher, request: HttpRequest, query: Mapping[str, str], handler: Page) -> Response:
     """A signed page as JSON."""
+    visit = Visit(new_request_id(), request.source)
     try:
-        caller = dispatcher.authenticate(request)
+        caller = dispatcher.authenticate(request, visit)
         if caller.service != OWN_SERVICE:
             raise Fault("SignatureDoesNotMatch", f"Credential should be scoped to '{OWN_SERVICE}'.")
-        found = handler(PageCall(caller.region, request.method, dict(query), json_body(request), caller.access_key))
-        page = await found if isinstance(found, Awaitable) else found
+        with let_in(dispatcher.gate, visit, request, query):
+            found = handler(PageCall(caller.region, request.method, dict(query), json_body(request), caller.access_key))
+            page = await found if isinstance(found, Awaitable) else found
         return Response(json.dumps(page), media_type="application/json")
     except Fault as fault:
         return JSONResponse({"code": fault.code, "message": fault.message}, status_code=fault.status)
@@ -174,6 +177,7 @@ def http_request(request: Request, body: bytes) -> HttpRequest:
         query=scope["query_string"].decode("latin-1"),
         headers=[(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]],
         body=body,
+        source=request.client.host if request.client else "",
     )
 
 

@@ -13,14 +13,25 @@ from cachekeep.api.ops import (
     cache_clusters,
     create_group,
     failover,
+    global_groups,
+    global_node_groups,
+    migration,
     modify_cluster,
     modify_group,
     parameter_groups,
     replica_counts,
     replication_groups,
+    reserved_nodes,
     resharding,
+    security_groups,
+    serverless,
+    serverless_snapshots,
+    service_updates,
+    snapshots,
     subnet_groups,
     tags,
+    user_groups,
+    users,
 )
 from cachekeep.codec.aws_model import Operation
 from cachekeep.domain.faults import Fault
@@ -34,17 +45,31 @@ _ACCOUNT = "tests/scenarios/test_account.py::"
 REFUSED_PROOF = "tests/scenarios/test_refusals.py::test_every_other_operation_answers_a_declared_fault"
 
 # Of the modules that say themselves what their operations do.
-_OF_MODULES: Mapping[str, Entry] = {}
+_OF_MODULES: Mapping[str, Entry] = {
+    **snapshots.OPERATIONS,
+    **reserved_nodes.OPERATIONS,
+    **serverless.OPERATIONS,
+    **serverless_snapshots.OPERATIONS,
+    **service_updates.OPERATIONS,
+    **global_groups.OPERATIONS,
+    **global_node_groups.OPERATIONS,
+    **migration.OPERATIONS,
+    **users.OPERATIONS,
+    **user_groups.OPERATIONS,
+    **security_groups.OPERATIONS,
+}
 
 OPERATIONS: Mapping[str, Entry] = {
     **_OF_MODULES,
-    "AddTagsToResource": Entry(tags.add_tags_to_resource, Truth.RECORDED, _ACCOUNT + "test_tags_by_arn"),
+    "AddTagsToResource": Entry(
+        tags.add_tags_to_resource, Truth.RECORDED, _ACCOUNT + "test_tags_by_arn", "Those of a group reach its members."
+    ),
     "CreateCacheCluster": Entry(
         cache_clusters.create_cache_cluster,
         Truth.REAL,
         _CLUSTERS + "test_a_cluster_is_a_real_engine",
-        "Valkey, Redis, Memcached, and a replica for a group. Zones, security and subnet groups and "
-        "snapshot window are recorded; snapshots, TLS, AUTH, log delivery and outposts are refused.",
+        "Valkey, Redis, Memcached, and a replica for a group. Snapshots, tokens, log delivery are real, TLS where an "
+        "engine has it; zones, security and subnet groups are recorded; outposts are refused.",
     ),
     "CreateCacheParameterGroup": Entry(
         parameter_groups.create_cache_parameter_group, Truth.REAL, _PARAMETERS + "test_values_reach_the_engine"
@@ -57,8 +82,9 @@ OPERATIONS: Mapping[str, Entry] = {
         Truth.REAL,
         _GROUPS + "test_replicas_really_replicate",
         "Cluster mode disabled, compatible and enabled, 1-90 node groups with their slots; or around a cluster that "
-        "is there (PrimaryClusterId). Zones, security and subnet groups and snapshot window are recorded; "
-        "TLS, AUTH, users, snapshots, log delivery, tiering and encryption at rest are refused.",
+        "is there (PrimaryClusterId). Snapshots, users, tokens and log delivery are real, TLS where an engine has it, "
+        "encryption at rest where the disk is encrypted. Zones, security and subnet groups are recorded; tiering and "
+        "durability are refused.",
     ),
     "DecreaseReplicaCount": Entry(
         replica_counts.decrease_replica_count,
@@ -79,7 +105,7 @@ OPERATIONS: Mapping[str, Entry] = {
         replication_groups.delete_replication_group,
         Truth.REAL,
         _GROUPS + "test_delete_leaves_no_process_and_no_folder",
-        "RetainPrimaryCluster is real; a final snapshot is refused.",
+        "RetainPrimaryCluster and a final snapshot are real.",
     ),
     "DescribeCacheClusters": Entry(
         cache_clusters.describe_cache_clusters, Truth.REAL, _CLUSTERS + "test_a_cluster_is_a_real_engine"
@@ -117,7 +143,8 @@ OPERATIONS: Mapping[str, Entry] = {
         modify_cluster.modify_cache_cluster,
         Truth.REAL,
         _MEMCACHED + "test_nodes_are_added_and_removed",
-        "Node count, node type, parameter group, windows, engine and version (by a restart) are real.",
+        "Node count, node type (of Memcached by ScaleConfig, batch after batch), parameter group, windows, engine and "
+        "version (by a restart) are real.",
     ),
     "ModifyCacheParameterGroup": Entry(
         parameter_groups.modify_cache_parameter_group, Truth.REAL, _PARAMETERS + "test_values_reach_the_engine"
@@ -130,7 +157,8 @@ OPERATIONS: Mapping[str, Entry] = {
         Truth.REAL,
         _GROUPS + "test_node_type_changes_maxmemory_at_once_or_in_the_window",
         "Node type, parameter group, automatic failover, PrimaryClusterId, engine and version (and back again), "
-        "cluster mode and windows are real; description, Multi-AZ and topic are recorded; users and TLS are refused.",
+        "cluster mode and windows are real; description, Multi-AZ and topic are recorded; "
+        "encryption in transit (off, preferred, required), users and tokens are real.",
     ),
     "ModifyReplicationGroupShardConfiguration": Entry(
         resharding.modify_replication_group_shard_configuration,

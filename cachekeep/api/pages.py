@@ -7,16 +7,22 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from cachekeep.api.dispatch import Dispatcher
+from cachekeep.api.gate import OK, Gate, Visit
 from cachekeep.codec.sigv4 import HttpRequest
-from cachekeep.domain.faults import invalid_value
+from cachekeep.domain.faults import Fault, invalid_value
+from cachekeep.domain.ports import WorldError
 
 # How many notes of a journal are told at once, at most and unless told otherwise.
 MOST_NOTES = 5000
+# Pages that a region in the query means nothing to: those that tell of all, and those of the region of the signature.
+_OF_ALL = frozenset({"status"})
+_OF_SIGNATURE = frozenset({"topics", "watch"})
 USUAL_NOTES = 1000
 
 
@@ -57,6 +63,41 @@ def json_body(request: HttpRequest) -> Mapping[str, Any]:
     if not isinstance(body, dict):
         raise invalid_value("The body must be a JSON object.")
     return body
+
+
+@contextmanager
+def let_in(gate: Gate, visit: Visit, request: HttpRequest, query: Mapping[str, str]) -> Iterator[None]:
+    """Ask at the gate, and write down how it ended. The action is `cachekeep:GetNAME` or `cachekeep:ChangeNAME`, such
+    as `cachekeep:GetRightSize`, on everything.
+
+    For a policy the region is the one that the page really tells of. Raises AccessDenied.
+    """
+    page = request.path.rpartition("/")[2]
+    name = "".join(part.capitalize() for part in page.split("-"))
+    outcome = "InternalFailure"
+    try:
+        visit.asks("cachekeep", ("Get" if request.method in ("GET", "HEAD") else "Change") + name)
+        body = json_body(request) if visit.changes else {}
+        # Not their values: an endpoint may have a password in it.
+        visit.parameters = {key: body[key] for key in ("action", "name") if key in body}
+        gate.check(visit, _region_of(page, visit, query))
+        yield
+        outcome = OK
+    except Fault as fault:
+        outcome = fault.code
+        raise
+    except WorldError:
+        outcome = "ServiceUnavailable"
+        raise
+    finally:
+        gate.end(visit, outcome)
+
+
+def _region_of(page: str, visit: Visit, query: Mapping[str, str]) -> str | None:
+    """None for all: also where the query names none, as what a page tells then is for the page to say."""
+    if page in _OF_ALL:
+        return None
+    return visit.region if page in _OF_SIGNATURE else query.get("region") or None
 
 
 def journal_page(dispatcher: Dispatcher) -> Page:

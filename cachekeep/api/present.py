@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from cachekeep.api import log_delivery
 from cachekeep.api.context import Call
 from cachekeep.domain.cache_cluster import CacheCluster, CacheNode, NodeStatus, Status, Upkeep
 from cachekeep.domain.nodes import Address
 from cachekeep.domain.parameters import Family, NodeType, ParameterGroup
 from cachekeep.domain.subnet_group import SubnetGroup
+from cachekeep.domain.transit import Transit
 from cachekeep.plan.parameters import node_type_value
 from cachekeep.plan.placement import zones_of
 
@@ -38,7 +40,7 @@ def cache_cluster(call: Call, cluster: CacheCluster, *, nodes: bool) -> Shape:
         "CacheNodeType": cluster.node_type,
         "Engine": cluster.engine.value,
         "EngineVersion": str(cluster.version),
-        "CacheClusterStatus": cluster.status.value,
+        "CacheClusterStatus": cluster.told_word,
         "NumCacheNodes": len([n for n in cluster.nodes if n.status is not NodeStatus.DELETING]),
         "PreferredAvailabilityZone": zones.pop() if len(zones) == 1 else "Multiple",
         "CacheClusterCreateTime": moment(cluster.created_at),
@@ -49,18 +51,23 @@ def cache_cluster(call: Call, cluster: CacheCluster, *, nodes: bool) -> Shape:
         "CacheSubnetGroupName": cluster.subnet_group,
         "AutoMinorVersionUpgrade": cluster.upkeep.auto_minor_version_upgrade,
         "SecurityGroups": [{"SecurityGroupId": g, "Status": "active"} for g in cluster.upkeep.security_group_ids],
-        "AuthTokenEnabled": False,
-        "TransitEncryptionEnabled": False,
-        "AtRestEncryptionEnabled": False,
+        **transit(cluster.transit),
+        **auth_token(bool(cluster.auth_tokens), cluster.auth_token_at),
+        "AtRestEncryptionEnabled": cluster.at_rest and bool(call.services.encrypted_at_rest),
         "ARN": call.arn("cluster", cluster.id),
-        "ReplicationGroupLogDeliveryEnabled": False,
-        "LogDeliveryConfigurations": [],
+        "ReplicationGroupLogDeliveryEnabled": bool(
+            cluster.replication_group_id and any(d.is_wanted for d in cluster.upkeep.log_deliveries)
+        ),
+        "LogDeliveryConfigurations": log_delivery.shown(cluster.upkeep),
         "NetworkType": "ipv4",
         "IpDiscovery": "ipv4",
         **_notification(cluster.upkeep),
     }
     if cluster.engine.speaks_resp:
-        shape |= {"SnapshotRetentionLimit": 0, "SnapshotWindow": cluster.upkeep.snapshot_window}
+        shape |= {
+            "SnapshotRetentionLimit": cluster.upkeep.snapshot_retention,
+            "SnapshotWindow": cluster.upkeep.snapshot_window,
+        }
     if cluster.replication_group_id is not None:
         shape["ReplicationGroupId"] = cluster.replication_group_id
     if cluster.configuration_endpoint is not None and cluster.status is not Status.CREATING:
@@ -68,6 +75,16 @@ def cache_cluster(call: Call, cluster: CacheCluster, *, nodes: bool) -> Shape:
     if nodes:
         shape["CacheNodes"] = [_cache_node(cluster, node) for node in cluster.nodes]
     return shape
+
+
+def transit(of: Transit) -> Shape:
+    return {"TransitEncryptionEnabled": of.encrypted, **({"TransitEncryptionMode": of.value} if of.encrypted else {})}
+
+
+def auth_token(enabled: bool, at: float | None) -> Shape:
+    """What is told of a token: whether there is one, and since when."""
+    shape: Shape = {"AuthTokenEnabled": enabled}
+    return shape if at is None else {**shape, "AuthTokenLastModifiedDate": moment(at)}
 
 
 def _cache_node(cluster: CacheCluster, node: CacheNode) -> Shape:
@@ -91,8 +108,16 @@ def told_address(node: CacheNode) -> Address:
 def _cluster_pending(cluster: CacheCluster) -> Shape:
     pending = cluster.pending
     shape: Shape = {}
-    if pending.node_type is not None:
-        shape["CacheNodeType"] = pending.node_type
+    scaling = cluster.scaling
+    node_type = pending.node_type or (scaling.node_type if scaling is not None else None)
+    if node_type is not None:
+        shape["CacheNodeType"] = node_type
+    config = pending.scale_config or (scaling.config if scaling is not None else None)
+    if config is not None:
+        shape["ScaleConfig"] = {
+            "ScalePercentage": config.percentage,
+            "ScaleIntervalMinutes": config.interval_minutes,
+        }
     coming = cluster.spare.version if cluster.spare is not None and not cluster.spare.former else pending.version
     if coming is not None:
         shape["EngineVersion"] = str(coming)
@@ -100,7 +125,7 @@ def _cluster_pending(cluster: CacheCluster) -> Shape:
         shape["NumCacheNodes"] = len(cluster.nodes) + len(pending.nodes_to_add) - len(pending.node_ids_to_remove)
     if pending.node_ids_to_remove:
         shape["CacheNodeIdsToRemove"] = list(pending.node_ids_to_remove)
-    return shape
+    return shape | log_delivery.pending(cluster.upkeep)
 
 
 def _parameter_group_status(cluster: CacheCluster) -> Shape:

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from cachekeep.api import log_delivery
 from cachekeep.api.context import Call
-from cachekeep.api.present import Shape, endpoint, moment, told_address
+from cachekeep.api.guards import token_status
+from cachekeep.api.present import Shape, auth_token, endpoint, moment, told_address, transit
+from cachekeep.api.present_global import membership
 from cachekeep.domain.cache_cluster import CacheCluster, Status
 from cachekeep.domain.nodes import Address
 from cachekeep.domain.replication_group import ClusterMode, NodeGroup, ReplicationGroup
@@ -25,23 +28,23 @@ def replication_group(call: Call, group: ReplicationGroup, members: Members) -> 
     shape: Shape = {
         "ReplicationGroupId": group.id,
         "Description": group.description,
-        "Status": group.status.value,
+        "Status": group.told_status.value,
         "PendingModifiedValues": _pending(group),
         "MemberClusters": list(present),
         "NodeGroups": [_node_group(group, shard, present) for shard in group.node_groups],
         "AutomaticFailover": _automatic_failover(group),
         "MultiAZ": "enabled" if group.multi_az else "disabled",
-        "SnapshotRetentionLimit": 0,
+        "SnapshotRetentionLimit": group.upkeep.snapshot_retention,
         "SnapshotWindow": group.upkeep.snapshot_window,
         "ClusterEnabled": mode is not ClusterMode.DISABLED,
         "ClusterMode": mode.value,
         "CacheNodeType": group.node_type,
-        "AuthTokenEnabled": False,
-        "TransitEncryptionEnabled": False,
-        "AtRestEncryptionEnabled": False,
+        **transit(group.transit),
+        "AtRestEncryptionEnabled": group.at_rest and bool(call.services.encrypted_at_rest),
         "ARN": call.arn("replicationgroup", group.id),
-        "UserGroupIds": [],
-        "LogDeliveryConfigurations": [],
+        "LogDeliveryConfigurations": log_delivery.shown(group.upkeep),
+        **auth_token(bool(group.auth_tokens), group.auth_token_at),
+        "UserGroupIds": list(group.user_group_ids),
         "ReplicationGroupCreateTime": moment(group.created_at),
         "DataTiering": "disabled",
         "AutoMinorVersionUpgrade": group.upkeep.auto_minor_version_upgrade,
@@ -49,6 +52,9 @@ def replication_group(call: Call, group: ReplicationGroup, members: Members) -> 
         "IpDiscovery": "ipv4",
         "Engine": group.engine.value,
     }
+    if group.snapshotting_cluster is not None:
+        shape["SnapshottingClusterId"] = group.snapshotting_cluster
+    shape |= membership(call, group)
     configuration = _configuration_endpoint(group, present)
     if mode is not ClusterMode.DISABLED and configuration is not None and group.status not in _UNBORN:
         shape["ConfigurationEndpoint"] = endpoint(configuration)
@@ -77,9 +83,18 @@ def _pending(group: ReplicationGroup) -> Shape:
         shape["PrimaryClusterId"] = wanted
     if group.resharding is not None:
         shape["Resharding"] = {"SlotMigration": {"ProgressPercentage": group.resharding}}
+    if group.pending.transit is not None:
+        shape |= transit(group.pending.transit)
+    if (token := token_status(group)) is not None:
+        shape["AuthTokenStatus"] = token
+    if group.user_groups_before is not None and group.status is Status.MODIFYING:
+        shape["UserGroups"] = {
+            "UserGroupIdsToAdd": [g for g in group.user_group_ids if g not in group.user_groups_before],
+            "UserGroupIdsToRemove": [g for g in group.user_groups_before if g not in group.user_group_ids],
+        }
     if group.mode_before is not None:
         shape["ClusterMode"] = group.cluster_mode.value
-    return shape
+    return shape | log_delivery.pending(group.upkeep)
 
 
 def _configuration_endpoint(group: ReplicationGroup, members: Members) -> Address | None:
@@ -134,8 +149,12 @@ def _status(group: ReplicationGroup, shard: NodeGroup, members: list[CacheCluste
     """With several shards each says whether anything is being done with itself."""
     if group.status in _UNBORN:
         return "creating"
+    if group.status is Status.MIGRATING:
+        return "modifying"
+    if group.told_status is Status.SNAPSHOTTING:  # a node group has no word for it
+        return Status.AVAILABLE.value
     if group.status is not Status.MODIFYING or len(group.node_groups) == 1:
-        return group.status.value
+        return group.told_status.value
     if members and all(member.status is Status.CREATING for member in members):
         return "creating"
     changing = (

@@ -23,10 +23,14 @@ from cachekeep.domain.alarms import HistoryItem, HistoryKind
 from cachekeep.domain.cache_cluster import CacheCluster
 from cachekeep.domain.events import Event, Note
 from cachekeep.domain.faults import Fault
+from cachekeep.domain.global_group import GlobalGroup
 from cachekeep.domain.parameters import ParameterGroup
 from cachekeep.domain.ports import R, Resource, Store, Transaction
 from cachekeep.domain.replication_group import ReplicationGroup
+from cachekeep.domain.serverless import shown_text
+from cachekeep.domain.snapshot import Snapshot
 from cachekeep.domain.subnet_group import SubnetGroup
+from cachekeep.domain.users import User, UserGroup
 from cachekeep.plan.decision import Limits
 from cachekeep.plan.preview import Preview, preview
 from cachekeep.plan.previews.scene import Resources
@@ -96,7 +100,8 @@ def rehearse(call: Call, handler: Callable[[Call], object], outlook: Outlook) ->
 
 def as_json(made: Preview, operation: str) -> dict[str, Any]:
     """JSON values: see plan.preview.Preview; sizes in bytes, times in ms or in seconds since 1970."""
-    return {"operation": operation, **asdict(made)}
+    texts = {name: tuple(map(shown_text, getattr(made, name))) for name in ("resources", "steps", "undo", "warnings")}
+    return {"operation": operation, **asdict(made), **texts}
 
 
 def _resources(call: Call, store: Store) -> Resources:
@@ -106,6 +111,10 @@ def _resources(call: Call, store: Store) -> Resources:
         clusters={cluster.id: cluster for cluster in store.all(CacheCluster, call.region)},
         parameters={**call.services.catalog.default_groups, **custom},
         recorded=tuple(store.all(SubnetGroup, call.region)),
+        datastores={found.id: found for found in store.all(GlobalGroup)},
+        snapshots={snapshot.name: snapshot for snapshot in store.all(Snapshot, call.region)},
+        users={user.id: user for user in store.all(User, call.region)},
+        user_groups={group.id: group for group in store.all(UserGroup, call.region)},
     )
 
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cachekeep.api import choose
+from cachekeep.api import choose, quota
 from cachekeep.api.context import Call
-from cachekeep.domain.faults import Fault, invalid_combination, invalid_value, not_available_yet
+from cachekeep.domain.faults import invalid_combination, invalid_value, not_available_yet
 from cachekeep.domain.replication_group import ClusterMode
 from cachekeep.domain.slots import SLOTS, Slots, divided, numbers_of, parse_slots, ranges_of, slots_text
 from cachekeep.plan.placement import spread
@@ -16,9 +16,6 @@ from cachekeep.plan.placement import spread
 MOST_MEMBERS = 6
 """Of one node group."""
 MOST_REPLICAS = MOST_MEMBERS - 1
-MOST_NODE_GROUPS = 90
-MOST_NODES = 500
-"""Of one replication group."""
 
 Entry = Mapping[str, Any]
 
@@ -61,11 +58,7 @@ def choose_shards(call: Call, mode: ClusterMode, *, multi_az: bool) -> tuple[Sha
         for name, entry in zip(names, entries, strict=True)
     ]
     total = sum(len(place.zones) for place in places)
-    if total > MOST_NODES:
-        raise Fault(
-            "NodeQuotaForClusterExceeded",
-            f"A replication group can have at most {MOST_NODES} nodes, and {total} were asked for.",
-        )
+    quota.check_group_nodes(call, total, "NodeQuotaForClusterExceeded")
     return tuple(sorted(places, key=lambda place: place.id))
 
 
@@ -76,17 +69,8 @@ def _shard_count(call: Call, configured: int) -> int:
     if count is not None and configured and count != configured:
         raise invalid_combination(f"NumNodeGroups is {count}, and NodeGroupConfiguration has {configured} entries.")
     count = count or configured or 1
-    check_shard_count(count)
+    quota.check_node_groups(call, count)
     return count
-
-
-def check_shard_count(count: int) -> None:
-    """Raises NodeGroupsPerReplicationGroupQuotaExceeded."""
-    if count > MOST_NODE_GROUPS:
-        raise Fault(
-            "NodeGroupsPerReplicationGroupQuotaExceeded",
-            f"A replication group can have at most {MOST_NODE_GROUPS} node groups, and {count} were asked for.",
-        )
 
 
 def _member_count(call: Call, mode: ClusterMode, shards: int) -> int:

@@ -8,18 +8,21 @@ import hmac
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from cachekeep.api.context import Services
-from cachekeep.api.dispatch import Dispatcher
+from cachekeep.api.dispatch import Dispatcher, new_request_id
+from cachekeep.api.gate import Visit
 from cachekeep.codec.aws_model import known_regions
 from cachekeep.data.metrics import metrics
 from cachekeep.domain.alarms import Alarm, Comparison
 from cachekeep.domain.cache_cluster import CacheCluster
 from cachekeep.domain.events import Event, SourceType
-from cachekeep.domain.faults import invalid_value
+from cachekeep.domain.faults import Fault, invalid_value
 from cachekeep.domain.metric_ports import Monitoring
 from cachekeep.domain.replication_group import ReplicationGroup
+from cachekeep.domain.serverless import backing_id, is_behind_serverless, serverless_name, shown_text
+from cachekeep.domain.snapshot import Snapshot
 from cachekeep.domain.verdicts import Threshold
 from cachekeep.plan.right_size_shapes import Goal
 from cachekeep.report import charts
@@ -49,10 +52,16 @@ class Reports:
     status: Callable[[], Json]
 
 
+class Secrets(Protocol):
+    def get(self, key_id: str, /) -> str | None:
+        """The secret of a key that is good now, None for every other."""
+        ...
+
+
 class KeyOperator:
     """Implements web.ports.Operator: whoever has an access key may do what the API would do for it."""
 
-    def __init__(self, keys: Mapping[str, str], dispatcher: Dispatcher) -> None:
+    def __init__(self, keys: Secrets, dispatcher: Dispatcher) -> None:
         self._keys, self._dispatcher = keys, dispatcher
 
     def verify_key(self, access_key: str, secret: str) -> bool:
@@ -61,11 +70,24 @@ class KeyOperator:
         same = hmac.compare_digest(_digest(known or ""), _digest(secret))
         return same and bool(known)
 
-    def perform(self, region: str, access_key: str, fields: Mapping[str, str]) -> Json:
-        return self._dispatcher.perform(region, access_key, {"Version": _VERSION, **fields})
+    def why_not(self, access_key: str, source: str) -> str | None:
+        """Pages tell of all regions: a policy has to allow cachekeep:GetDashboard on everything."""
+        visit = Visit(new_request_id(), source, access_key)
+        visit.asks("cachekeep", "GetDashboard")
+        try:
+            if self._keys.get(access_key) is None:
+                return "This access key is not good any more."
+            self._dispatcher.gate.check(visit, None)
+        except Fault as fault:
+            self._dispatcher.gate.end(visit, fault.code)
+            return fault.message
+        return None
 
-    def rehearse(self, region: str, access_key: str, fields: Mapping[str, str]) -> Json:
-        return self._dispatcher.foresee(region, access_key, {"Version": _VERSION, **fields})
+    def perform(self, region: str, access_key: str, fields: Mapping[str, str], source: str = "") -> Json:
+        return self._dispatcher.perform(region, access_key, {"Version": _VERSION, **fields}, source)
+
+    def rehearse(self, region: str, access_key: str, fields: Mapping[str, str], source: str = "") -> Json:
+        return self._dispatcher.foresee(region, access_key, {"Version": _VERSION, **fields}, source)
 
 
 def _digest(text: str) -> bytes:
@@ -123,6 +145,8 @@ class DashboardViews:
         since = self._services.clock.now() - EVENTS_S
         kind = SourceType.CACHE_CLUSTER if group is None else SourceType.REPLICATION_GROUP
         found = self._told(region, kind, resource, since)
+        if is_behind_serverless(resource):
+            found += self._told(region, SourceType.SERVERLESS_CACHE, serverless_name(resource), since)
         shown = dict.fromkeys((event.at, event.message) for event in found)
         lines = list(shown)
         for member in group.member_ids if group is not None else ():
@@ -130,14 +154,14 @@ class DashboardViews:
             # A failover is an event of the group and of a member: shown once.
             lines += [(e.at, f"{member}: {e.message}") for e in told if (e.at, e.message) not in shown]
         lines.sort(reverse=True)
-        return [{"at": at, "message": message} for at, message in lines[:MOST_SHOWN]]
+        return [{"at": at, "message": shown_text(message)} for at, message in lines[:MOST_SHOWN]]
 
     def _told(self, region: str, kind: SourceType, name: str, since: float) -> list[Event]:
         return self._store.events(region, since=since, until=math.inf, source_type=kind.value, source_id=name)
 
     def journal(self, region: str, resource: str) -> Sequence[Json]:
         notes = self._store.journal(region, resource, limit=MOST_SHOWN)
-        return [{"at": note.at, "sentence": note.sentence} for note in reversed(notes)]
+        return [{"at": note.at, "sentence": shown_text(note.sentence)} for note in reversed(notes)]
 
     def alarms(self, region: str) -> Sequence[Json]:
         return [self._alarm(alarm) for alarm in self._store.all(Alarm, region)]
@@ -145,7 +169,8 @@ class DashboardViews:
     def _alarm(self, alarm: Alarm) -> dict[str, Any]:
         query = next((query for query in alarm.queries if query.metric), alarm.queries[0])
         about = dict(query.dimensions)
-        name = about.get("ReplicationGroupId") or about.get("CacheClusterId") or ""
+        serverless = about.get("ServerlessCacheName") or ""
+        name = about.get("ReplicationGroupId") or about.get("CacheClusterId") or serverless
         member = self._store.get(CacheCluster, alarm.region, name)
         return {
             "name": alarm.name,
@@ -154,7 +179,7 @@ class DashboardViews:
             "condition": condition_of(alarm),
             "actions": _actions(alarm),
             "of": name,
-            "resource": (member.replication_group_id if member is not None else None) or name,
+            "resource": backing_id(name) if serverless else (member and member.replication_group_id) or name,
             "updated_at": alarm.state_transitioned_at,
         }
 
@@ -164,8 +189,22 @@ class DashboardViews:
         return [{"at": item.at, "alarm": item.alarm, "summary": item.summary} for item in reversed(items)]
 
     def backups(self, region: str) -> Sequence[Json]:
-        """None: the service makes no snapshots yet, and does not know the folders of `cachekeep backup`."""
-        return ()
+        """Snapshots; the folders of `cachekeep backup` are known to nobody but who made them."""
+        found = sorted(self._store.all(Snapshot, region), key=lambda one: -one.requested_at)
+        return [_snapshot(one) for one in found[:MOST_SHOWN]]
+
+
+def _snapshot(snapshot: Snapshot) -> dict[str, Any]:
+    return {
+        "name": serverless_name(snapshot.name),
+        "resource": snapshot.source_id,
+        "of": serverless_name(snapshot.source_id),
+        "serverless": is_behind_serverless(snapshot.name),
+        "source": snapshot.source.value,
+        "at": snapshot.requested_at,
+        "size_bytes": sum(shard.bytes for shard in snapshot.shards),
+        "state": snapshot.status.value,
+    }
 
 
 _SIGNS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import psutil
 
@@ -11,10 +12,12 @@ from cachekeep.api.cloudwatch.call import CloudWatchServices
 from cachekeep.api.cloudwatch.front import CloudWatch
 from cachekeep.api.cloudwatch.values import SeriesValues
 from cachekeep.api.context import Services
+from cachekeep.api.gate import Gate
 from cachekeep.data.metrics import command_families, metrics
 from cachekeep.data.prices import node_specs
 from cachekeep.data.thresholds import thresholds
 from cachekeep.domain.metric_ports import Monitoring
+from cachekeep.engine.access import Access
 from cachekeep.engine.examiner import EngineExaminer
 from cachekeep.engine.explorer import EngineExplorer
 from cachekeep.engine.meter import EngineMeter
@@ -68,25 +71,31 @@ class Metering:
         self.series.close()
 
 
-def build_metering(settings: Settings, services: Services) -> Metering:
-    """services: of the API; their `seen` tells processes and endpoints. Raises WorldError for a metrics file of a newer
-    Cachekeep."""
+def build_metering(
+    settings: Settings,
+    services: Services,
+    access: Access,
+    gate: Gate | None = None,
+    lags: Mapping[tuple[str, str], float] = MappingProxyType({}),
+) -> Metering:
+    """services, gate: of the API; their `seen` tells processes and endpoints. lags: of living copies, by region and
+    group. Raises WorldError for a metrics file of a newer Cachekeep."""
     store, clock = services.store, services.clock
     retention = Retention(settings.metrics_fine_days, settings.metrics_middle_days, settings.metrics_days)
     series = SeriesFile(settings.state_dir / METRICS_FILE, retention, clock.now)
-    meter, host = EngineMeter(), MachineMeter()
+    meter, host = EngineMeter(access=access), MachineMeter()
     targets = Targets(store, EngineExplorer(), lambda subject: collector.current(subject))
-    census = Census(store, services.seen, targets.nodes)
+    census = Census(store, services.seen, targets.nodes, lags)
     instruments = Instruments(meter, host, series, metrics(), command_families(), clock.now)
     collector = Collector(instruments, census.nodes)
     deliveries = Deliveries(settings.smtp, clock.now)
     notifier = Notifier(store, deliveries, clock, settings.account_id)
     asked = CloudWatchServices(series, metrics(), store, clock.now, settings.account_id)
     keeper = AlarmKeeper(store, SeriesValues(asked), notifier, clock, settings.account_id)
-    monitoring = Monitoring(series, collector, EngineExaminer(), clock.now, psutil.virtual_memory().total)
+    monitoring = Monitoring(series, collector, EngineExaminer(access=access), clock.now, psutil.virtual_memory().total)
     return Metering(
         monitoring,
-        CloudWatch(replace(asked, set_state=keeper.set_state)),
+        CloudWatch(replace(asked, set_state=keeper.set_state), gate),
         notifier,
         collector,
         keeper,

@@ -11,9 +11,12 @@ from starlette.routing import Route
 
 from cachekeep import __version__, credentials
 from cachekeep.api.context import Services
-from cachekeep.api.dispatch import Dispatcher
+from cachekeep.api.dispatch import Dispatcher, new_request_id
+from cachekeep.api.gate import Visit
+from cachekeep.api.pages import let_in
 from cachekeep.api.scrape import scrape_route
 from cachekeep.app.monitoring import METRICS_FILE, Metering
+from cachekeep.codec.sigv4 import Caller, HttpRequest
 from cachekeep.data.metrics import metrics
 from cachekeep.report.prometheus import NodeReading, ServiceReading, families, read_nodes, statuses_of
 from cachekeep.report.prometheus_text import Family, Format, Kind, exposition
@@ -35,7 +38,13 @@ def build_scraping(settings: Settings, services: Services, dispatcher: Dispatche
         service = ServiceReading(__version__, statuses_of(services.store), trouble, size_of(file))
         return form.value, await asyncio.to_thread(page, nodes, service, services.clock.now(), form)
 
-    return scrape_route(credentials.load_token(settings.state_dir), dispatcher.authenticate, render)
+    def authenticate(request: HttpRequest) -> Caller:
+        visit = Visit(new_request_id(), request.source)
+        caller = dispatcher.authenticate(request, visit)
+        with let_in(dispatcher.gate, visit, request, {}):
+            return caller
+
+    return scrape_route(credentials.load_token(settings.state_dir), authenticate, render)
 
 
 def size_of(file: Path) -> int | None:

@@ -13,10 +13,12 @@ from cachekeep.api.context import Services
 from cachekeep.api.dispatch import Dispatcher
 from cachekeep.api.pages import Page, PageCall
 from cachekeep.app.costing import Costing, build_costing
-from cachekeep.app.dashboard import DashboardViews, KeyOperator, Reports
+from cachekeep.app.dashboard import DashboardViews, KeyOperator, Reports, Secrets
+from cachekeep.app.encryption import authority_page
 from cachekeep.app.monitoring import Metering
 from cachekeep.app.scraping import build_scraping
 from cachekeep.report import health_page
+from cachekeep.report.cost_prices import KnownPrices
 from cachekeep.report.health_members import troubles
 from cachekeep.report.price_table import price_table
 from cachekeep.settings import Settings
@@ -28,14 +30,20 @@ WRITABLE = frozenset({"health", "topics", "watch"})
 
 
 def build_surface(
-    settings: Settings, services: Services, dispatcher: Dispatcher, metering: Metering, keys: Mapping[str, str]
+    settings: Settings,
+    services: Services,
+    dispatcher: Dispatcher,
+    metering: Metering,
+    keys: Secrets,
+    prices: KnownPrices,
 ) -> Starlette:
-    """The ASGI application. keys: id -> secret of every accepted access key."""
-    costing = build_costing(settings, services, metering)
+    """The ASGI application. keys: the secrets of the access keys."""
+    costing = build_costing(settings, services, metering, prices)
     pages = _pages(settings, services, metering, costing)
     dashboard = _dashboard(settings, services, dispatcher, metering, costing, keys)
     scrape = build_scraping(settings, services, dispatcher, metering)
-    return http.build(dispatcher, __version__, pages, WRITABLE, metering.cloudwatch, dashboard, scrape)
+    more = [*dashboard, authority_page(settings)]
+    return http.build(dispatcher, __version__, pages, WRITABLE, metering.cloudwatch, more, scrape)
 
 
 def _dashboard(
@@ -44,7 +52,7 @@ def _dashboard(
     dispatcher: Dispatcher,
     metering: Metering,
     costing: Costing,
-    keys: Mapping[str, str],
+    keys: Secrets,
 ) -> list[BaseRoute]:
     """Routes under `/ui`."""
     reports = Reports(

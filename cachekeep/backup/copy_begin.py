@@ -6,6 +6,7 @@ source, options, engine, and for every node its process (run_id), its slots and 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from cachekeep.backup.catalog import CatalogError, Generation, Repository, Status
@@ -41,9 +42,17 @@ def source_of(survey: Survey, topology: Topology | None) -> Source:
 
 
 def begin(
-    repository: Repository, source: Source, options: CopyOptions, method: Method, journal: Journal
+    repository: Repository,
+    source: Source,
+    options: CopyOptions,
+    method: Method,
+    journal: Journal,
+    named: Callable[[str], None] = lambda name: None,
 ) -> tuple[GenerationWriter, bool]:
-    """The writer, and whether it goes on with an earlier run's. Raises BlobError, CatalogError."""
+    """The writer, and whether it goes on with an earlier run's. named: told the name of a new one before it is there.
+
+    Raises BlobError, CatalogError.
+    """
     head = _head(source, options, method)
     if options.resume and method == "scan" and (name := _resumable(repository, head)):
         try:
@@ -57,7 +66,7 @@ def begin(
             journal.generation = writer
             journal.event("resumed")
             return writer, True
-    writer = GenerationWriter.begin(repository, head)
+    writer = GenerationWriter.begin(repository, head, named=named)
     journal.generation = writer
     return writer, False
 

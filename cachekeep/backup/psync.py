@@ -94,15 +94,15 @@ class Attached:
         on_snapshot()
         endless = announced.startswith(b"$EOF:")
         pieces = stream.until(announced[5:]) if endless else stream.counted(int(announced[1:]))
-        yield from _proved(pieces, self.connection.address)
+        yield from proved(pieces, self.connection.address)
 
     def commands(self) -> bytes:
         """The next bytes of them, as they come. Raises RemoteError."""
         return self._stream.rest() or self.connection.receive_bytes()
 
 
-def _proved(pieces: Iterator[bytes], address: str) -> Iterator[bytes]:
-    """As far as it can be without parsing: the beginning, and the end."""
+def proved(pieces: Iterator[bytes], address: str) -> Iterator[bytes]:
+    """An RDB file as far as it can be without parsing: the beginning, and the end. Raises RemoteError."""
     first, tail = True, b""
     for piece in pieces:
         if first and not piece.startswith(_MAGIC):

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 from typing import Any
 
@@ -21,6 +23,8 @@ from cachekeep.codec.seal import SealError
 from cachekeep.codec.segment import SegmentError
 
 _MORE = int(Kind.MORE)  # MORE and LAST are the highest kinds; a plain number, for speed
+# Enough that neither thread waits for the other; a frame is 1 MiB or so.
+_FRAMES_AHEAD = 3
 OnDamage = Callable[[Finding], None]
 
 
@@ -78,8 +82,8 @@ class GenerationReader:
                 what = f"{self.name}: the entry {place.number} of a stream is damaged, and with it whose it is"
                 raise CatalogError(CatalogFault.DAMAGED, what, "take another backup")
             if place.entry.lane == lane:
-                for frame in verified_frames(self._repository, self.name, place):
-                    yield from (record.payload for record in frame.decode(self._repository.sealer))
+                for records in self._decoded_ahead(place):
+                    yield from (record.payload for record in records)
 
     def log_lines(self) -> Iterator[dict[str, Any]]:
         """Interruptions, skipped keys and the like, in order."""
@@ -91,6 +95,17 @@ class GenerationReader:
                 if self._on_damage is None:
                     raise CatalogError(CatalogFault.DAMAGED, str(finding), "read it without its logs") from error
                 self._on_damage(finding)
+
+    def _decoded_ahead(self, place: Place) -> Iterator[list[Record]]:
+        """The next frames are found and proved while a thread decodes those before them."""
+        with ThreadPoolExecutor(1) as decoding:
+            ahead: deque[Future[list[Record]]] = deque()
+            for frame in verified_frames(self._repository, self.name, place):
+                ahead.append(decoding.submit(frame.decode, self._repository.sealer))
+                if len(ahead) > _FRAMES_AHEAD:
+                    yield ahead.popleft().result()
+            for decoded in ahead:
+                yield decoded.result()
 
     def _decoded(self, place: Place) -> Iterator[list[Record]]:
         sealer = self._repository.sealer

@@ -17,7 +17,8 @@ _INTEGER_BYTES = {0xC0: 2, 0xC1: 3, 0xC2: 5}
 
 def same_table(ours: bytes, theirs: bytes) -> bool:
     """True: both have the same elements. The payloads have one type, of TABLES."""
-    if len(ours) != len(theirs):
+    start = _start(ours)
+    if len(ours) != len(theirs) or ours[1:start] != theirs[1:start]:
         return False
     one, other = _elements(ours), _elements(theirs)
     if one is None or other is None or len(one) != len(other):
@@ -29,13 +30,18 @@ def same_table(ours: bytes, theirs: bytes) -> bool:
     return 2 * len(fields) == len(one) and fields == dict(zip(other[::2], other[1::2], strict=True))
 
 
+def _start(payload: bytes) -> int:
+    """Where the first element is: after the type and the number of them."""
+    if payload[1] < _IN_6_BITS:
+        return 2
+    return 3 if payload[1] < _IN_14_BITS else 6
+
+
 def _elements(payload: bytes) -> list[bytes] | None:
     """As they are encoded, each with its length; None when one is compressed or very long."""
-    at, end = (2 if payload[1] < _IN_6_BITS else 3), len(payload) - _FOOTER_BYTES
-    if payload[1] >= _IN_14_BITS:
-        if payload[1] != _IN_14_BITS:
-            return None
-        at = 6
+    if payload[1] > _IN_14_BITS:
+        return None
+    at, end = _start(payload), len(payload) - _FOOTER_BYTES
     found: list[bytes] = []
     append = found.append
     while at < end:

@@ -71,10 +71,18 @@ class GenerationWriter:
         self._lock = threading.Lock()
 
     @classmethod
-    def begin(cls, repository: Repository, head: Head, *, now_ms: Callable[[], int] = _now_ms) -> GenerationWriter:
-        """A new generation: it exists once this returns. Raises BlobError."""
+    def begin(
+        cls,
+        repository: Repository,
+        head: Head,
+        *,
+        now_ms: Callable[[], int] = _now_ms,
+        named: Callable[[str], None] = lambda name: None,
+    ) -> GenerationWriter:
+        """A new generation: it exists once this returns. named: told its name before. Raises BlobError."""
         while True:
             name = generation_name(now_ms())
+            named(name)
             whole = msgspec.structs.replace(head, generation=name, sealing=repository.sealing)
             data = object_bytes(whole)
             try:

@@ -9,12 +9,15 @@ import json
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from cachekeep.cli.refusal import SERVICE_DOWN, Refused, RefusedByService
 from cachekeep.credentials import AccessKey
+from cachekeep.domain.world import WorldError
+from cachekeep.host.authority import trusting
 
 OWN_SERVICE = "cachekeep"
 API_VERSION = "2015-02-02"
@@ -25,22 +28,23 @@ _NO_SUCH_PAGE = frozenset({404, 405})
 _FORM = "application/x-www-form-urlencoded; charset=utf-8"
 
 
-def answers(url: str, timeout_s: float = 2.0) -> bool:
-    """True when a Cachekeep answers there, whose ever it is."""
+def answers(url: str, timeout_s: float = 2.0, *, ca_file: Path | None = None) -> bool:
+    """True when a Cachekeep answers there, whose ever it is. ca_file: whom to trust where the URL is https."""
     try:
-        status, body = _exchange("GET", f"{url}/healthz", {}, b"", timeout_s)
+        status, body = _exchange("GET", f"{url}/healthz", {}, b"", timeout_s, ca_file)
         return status == 200 and json.loads(body).get("service") == "cachekeep"
-    except (OSError, HTTPException, ValueError, AttributeError):
+    except (OSError, HTTPException, ValueError, AttributeError, WorldError):
         return False
 
 
 @dataclass(frozen=True)
 class Client:
-    """One service, asked with one key in one region."""
+    """One service, asked with one key in one region. ca_file: whom to trust where the URL is https."""
 
     url: str
     key: AccessKey
     region: str
+    ca_file: Path | None = None
 
     def status(self) -> dict[str, Any]:
         """What the status page says (see cachekeep.status). Raises Refused."""
@@ -125,7 +129,7 @@ class Client:
         request = AWSRequest(method, self.url + path, given, body)
         SigV4Auth(Credentials(self.key.id, self.key.secret), service, self.region).add_auth(request)
         try:
-            return _exchange(method, self.url + path, dict(request.headers.items()), body, TIMEOUT_S)
+            return _exchange(method, self.url + path, dict(request.headers.items()), body, TIMEOUT_S, self.ca_file)
         except (OSError, HTTPException) as error:
             # For scripts, one that hangs is as one that is down.
             raise Refused(f"{self.url} does not answer: {error}", SERVICE_DOWN) from error
@@ -135,9 +139,11 @@ def _older(what: str) -> Refused:
     return Refused(f"the service that runs is older and cannot {what}: `cachekeep down`, then `cachekeep up`", 1)
 
 
-def _exchange(method: str, url: str, headers: dict[str, str], body: bytes, timeout_s: float) -> tuple[int, bytes]:
+def _exchange(
+    method: str, url: str, headers: dict[str, str], body: bytes, timeout_s: float, ca_file: Path | None = None
+) -> tuple[int, bytes]:
+    connection = _connection(url, timeout_s, ca_file)
     parts = urlsplit(url)
-    connection = HTTPConnection(parts.hostname or "", parts.port or 80, timeout=timeout_s)
     try:
         target = f"{parts.path}?{parts.query}" if parts.query else parts.path
         connection.request(method, target, body or None, headers)
@@ -145,6 +151,14 @@ def _exchange(method: str, url: str, headers: dict[str, str], body: bytes, timeo
         return answer.status, answer.read()
     finally:
         connection.close()
+
+
+def _connection(url: str, timeout_s: float, ca_file: Path | None) -> HTTPConnection:
+    """Raises WorldError when the service's authority cannot be read."""
+    parts = urlsplit(url)
+    if parts.scheme == "https" and ca_file is not None:
+        return HTTPSConnection(parts.hostname or "", parts.port or 443, timeout=timeout_s, context=trusting(ca_file))
+    return HTTPConnection(parts.hostname or "", parts.port or 80, timeout=timeout_s)
 
 
 def _form(operation: str, fields: Mapping[str, str]) -> bytes:

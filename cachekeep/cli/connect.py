@@ -19,12 +19,12 @@ def connect(state_dir: str | None, region: str | None = None) -> Client:
         raise Refused(f"the service is down (state in {settings.state_dir}); `cachekeep up` starts it", SERVICE_DOWN)
     if service.url is None:
         raise Refused(f"the service (pid {service.pid}) is starting and does not answer yet", 1)
-    return Client(service.url, credentials.load(settings.state_dir), settings.region)
+    return Client(service.url, credentials.load(settings.state_dir), settings.region, settings.ca_file)
 
 
 def group_named(client: Client, name: str) -> dict[str, Any]:
     """The group as the status page shows it. Raises Refused."""
-    groups = [g for g in client.status()["groups"] if g["region"] == client.region]
+    groups = [g for g in client.status()["groups"] if g["region"] == client.region and not g.get("serverless")]
     for group in groups:
         if group["id"] == name.lower():
             return dict(group)

@@ -92,7 +92,31 @@ def show_running(out: Console, page: Mapping[str, Any]) -> None:
     else:
         words = "in all" if all(cost["known"] for cost in page["resources"]) else "in all, of those that are known"
         out.print(f"At AWS [bold]{_usd(page['usd'])}[/bold] USD {words}", soft_wrap=True)
+    _show_reserved(out, page)
     _show_here(out, page["here"])
+
+
+def _show_reserved(out: Console, page: Mapping[str, Any]) -> None:
+    cells = [
+        (
+            one["id"],
+            Engine(one["engine"]).label,
+            one["node_type"],
+            f"{one['used']} of {one['count']}",
+            one["region"],
+            _usd(one["usd"]),
+            _usd(one["saved_usd"]),
+        )
+        for one in page.get("reservations", [])
+    ]
+    if not cells:
+        return
+    print_rows(out, ["~Reservation", "~Engine", "Node type", ">In use", "~Region", ">Costs USD", ">Saves USD"], cells)
+    saves = page["reserved_saves"]
+    if saves is not None and saves < 0:
+        out.print(f"[yellow]Reserved nodes cost {-saves:,.2f} USD more than they save[/yellow]", soft_wrap=True)
+    elif saves is not None:
+        out.print(f"Reserved nodes save [bold]{saves:,.2f}[/bold] USD against on demand", soft_wrap=True)
 
 
 def _show_here(out: Console, here: Mapping[str, Any]) -> None:

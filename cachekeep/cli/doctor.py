@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cachekeep import __version__
 from cachekeep.cli import checks, options
 from cachekeep.cli.checks import Finding, Verdict
 from cachekeep.cli.console import console
+from cachekeep.cli.encryption_checks import encryption, logins
 from cachekeep.cli.refusal import Refused
 from cachekeep.cli.service import find_service, in_force
 from cachekeep.host.installs import MachineCatalogue
@@ -58,12 +58,16 @@ def findings_of(settings: Settings) -> Iterator[Finding]:
     yield checks.addresses(settings)
     yield from checks.service(settings)
     yield from checks.state_dir(settings)
+    yield from encryption(settings)
+    yield logins(settings, catalogue.installs())
     yield checks.open_files()
     yield from checks.memory(settings)
     yield from checks.kernel()
 
 
 def _show(out: Console, findings: list[Finding]) -> None:
+    from cachekeep import __version__  # late, as in cli.main
+
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)

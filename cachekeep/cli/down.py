@@ -13,7 +13,7 @@ from rich.console import Console
 
 from cachekeep.cli import options
 from cachekeep.cli.console import console
-from cachekeep.cli.engines import NODES_FOLDER, STORE_FILE, primaries_of_record, running_nodes
+from cachekeep.cli.engines import NODES_FOLDER, STORE_FILE, access_of, primaries_of_record, running_nodes
 from cachekeep.cli.refusal import Refused
 from cachekeep.cli.service import LOCK_FILE, find_service, keep_out, stop_service
 from cachekeep.cli.stopping import Stopped, stop_all
@@ -28,6 +28,17 @@ _OURS = (
     "credentials",
     "credentials.partial",
     "metrics-token*",
+    "engine-password*",
+    "keys.*",
+    "audit.log*",
+    "ca",
+    "agent",
+    "modules",
+    "logs",
+    "log-positions*",
+    "snapshots",
+    "continuous",
+    "restores",
     "prices.csv",
     "prices.*.partial",
     NODES_FOLDER,
@@ -36,7 +47,10 @@ _OURS = (
 
 def down(
     delete_data: Annotated[
-        bool, typer.Option("--delete-data", help="Save nothing, and delete all caches, settings and keys for good.")
+        bool,
+        typer.Option(
+            "--delete-data", help="Save nothing, and delete all caches, snapshots, settings and keys for good."
+        ),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before deleting.")] = False,
     state_dir: options.StateDir = None,
@@ -76,7 +90,16 @@ def _stop_engines(state: Path, out: Console, *, save: bool) -> Stopped:
     host = LocalHost(state / NODES_FOLDER)
     nodes = running_nodes(host, state)
     primaries = primaries_of_record(state) if save else {}
-    return asyncio.run(stop_all(host, nodes, primaries, save=save, told=lambda text: out.print(text, style="dim")))
+    return asyncio.run(
+        stop_all(
+            host,
+            nodes,
+            primaries,
+            save=save,
+            told=lambda text: out.print(text, style="dim"),
+            access=access_of(state),
+        )
+    )
 
 
 def _tell(out: Console, stopped: Stopped) -> None:
@@ -101,7 +124,7 @@ def _confirm(state: Path, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise Refused("--delete-data asks first, and there is no terminal to ask on: add --yes")
-    typer.confirm(f"Delete all caches, settings and keys in {state}?", abort=True)
+    typer.confirm(f"Delete all caches, snapshots, settings and keys in {state}?", abort=True)
 
 
 def _delete(state: Path, out: Console) -> None:

@@ -7,13 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cachekeep import credentials
+from cachekeep.domain.access import EngineLogin
 from cachekeep.domain.cache_cluster import CacheCluster
 from cachekeep.domain.engine import Engine
 from cachekeep.domain.nodes import Address, NodeFacts, NodeKey, Process, ProgramKind
-from cachekeep.domain.ports import WorldError
 from cachekeep.domain.replication_group import ReplicationGroup
+from cachekeep.domain.world import WorldError
+from cachekeep.engine.access import Access
 from cachekeep.engine.admin import Admin
+from cachekeep.engine.secured import Secured
 from cachekeep.host.folder import folder_of, read_json
+from cachekeep.host.listening import listening_below
 from cachekeep.host.local import LocalHost
 
 NODES_FOLDER = "nodes"
@@ -43,7 +48,7 @@ def running_nodes(host: LocalHost, state_dir: Path) -> list[RunningNode]:
         if process is None:
             continue
         record = read_json(folder_of(state_dir / NODES_FOLDER, key) / "node.json")
-        address, colon, port = str(record.get("address", "")).rpartition(":")
+        host_name, colon, port = str(record.get("address", "")).rpartition(":")
         nodes.append(
             RunningNode(
                 key,
@@ -51,10 +56,21 @@ def running_nodes(host: LocalHost, state_dir: Path) -> list[RunningNode]:
                 ProgramKind(record.get("program", ProgramKind.ENGINE)),
                 Engine(record.get("engine", Engine.VALKEY)),
                 str(record.get("version", "")),
-                Address(address, int(port)) if colon else None,
+                Address(host_name, int(port)) if colon else None,
             )
         )
     return nodes
+
+
+def access_of(state_dir: Path) -> Access:
+    """How one gets into the engines of this installation; as nobody where its password is not there or not usable."""
+    secured = Secured(state_dir / "ca" / "ca.pem")
+    for address, listening in listening_below(state_dir / NODES_FOLDER).items():
+        secured.seen(address, listening)
+    try:
+        return Access(EngineLogin(credentials.load_engine_password(state_dir)), secured.context_for, secured)
+    except credentials.CredentialsError:
+        return Access(None, secured.context_for, secured)
 
 
 async def facts_of(admin: Admin, node: RunningNode, loading_deadline_s: float = 0.0) -> NodeFacts | None:

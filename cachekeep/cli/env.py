@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import typer
 
@@ -40,12 +41,15 @@ def env(
     url = announced_url(settings.state_dir) or settings.url
     if port is not None and url != settings.url:
         typer.echo(f"# the service listens at {url}, not at port {port}", err=True)
-    for line in lines(url, settings.region, key, os.environ):
+    ca_file = settings.ca_file if url.startswith("https:") else None
+    for line in lines(url, settings.region, key, os.environ, ca_file):
         typer.echo(line)
 
 
-def lines(url: str, region: str, key: credentials.AccessKey, environment: Mapping[str, str]) -> Iterator[str]:
-    """The lines for a shell that has this environment."""
+def lines(
+    url: str, region: str, key: credentials.AccessKey, environment: Mapping[str, str], ca_file: Path | None = None
+) -> Iterator[str]:
+    """The lines for a shell that has this environment. ca_file: whom clients are to trust; None without HTTPS."""
     exports = {
         "AWS_ENDPOINT_URL_ELASTICACHE": url,
         "AWS_ENDPOINT_URL_CLOUDWATCH": url,
@@ -54,6 +58,7 @@ def lines(url: str, region: str, key: credentials.AccessKey, environment: Mappin
         "AWS_DEFAULT_REGION": region,
         "AWS_ACCESS_KEY_ID": key.id,
         "AWS_SECRET_ACCESS_KEY": key.secret,
+        **({"AWS_CA_BUNDLE": str(ca_file.absolute())} if ca_file is not None else {}),
         **_past_proxies(environment),
     }
     for name, value in exports.items():

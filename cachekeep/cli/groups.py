@@ -41,15 +41,16 @@ def groups(
     """List replication groups; change one; hand one over. Without a command: the list, of all regions."""
     if context.invoked_subcommand is not None:
         return
-    page = connect(state_dir).status()
+    # What runs a serverless cache is no group of anybody's: `cachekeep status` has it, by the name of the cache.
+    found = [group for group in connect(state_dir).status()["groups"] if group.get("serverless") is None]
     if as_json:
-        typer.echo(json.dumps(page["groups"], indent=2))
+        typer.echo(json.dumps(found, indent=2))
         return
     out = console()
-    if not page["groups"]:
+    if not found:
         out.print("No replication groups yet")
         return
-    out.print(_list(page["groups"]))
+    out.print(_list(found))
 
 
 def _list(found: list[dict[str, Any]]) -> Table:
@@ -59,13 +60,16 @@ def _list(found: list[dict[str, Any]]) -> Table:
     for name in ("Shards", "Nodes", "Memory"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("Endpoint", no_wrap=True)
+    regions = {group["region"] for group in found}
     for group in found:
         primaries = [n for n in group["nodes"] if n["role"] == "primary" and n["spare"] is None]
+        # Where all follow another region or server, the first member stands for all.
+        primaries = primaries or group["nodes"][:1]
         used = sum(n["used_memory"] or 0 for n in primaries)
         limit = sum(n["maxmemory"] or 0 for n in primaries)
         colour = STATUS_COLOURS.get(group["status"], "yellow")
         table.add_row(
-            f"[bold]{escape(group['id'])}[/bold]",
+            f"[bold]{escape(group['id'])}[/bold]" + (f" in {group['region']}" if len(regions) > 1 else ""),
             f"[{colour}]{group['status']}[/{colour}]" + "".join(f", {text}" for text in extras(group)),
             f"{group['engine']} {group['version']}",
             group["node_type"].removeprefix("cache."),

@@ -12,7 +12,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cachekeep import __version__
 from cachekeep.cli import options
 from cachekeep.cli.doctor import doctor
 from cachekeep.cli.down import down
@@ -26,7 +25,7 @@ from cachekeep.cli.refusal import MISUSE, OUTPUT_FAILED, Refused
 from cachekeep.cli.status import status
 from cachekeep.cli.up import up
 from cachekeep.credentials import CredentialsError
-from cachekeep.domain.ports import WorldError
+from cachekeep.domain.world import WorldError
 from cachekeep.settings import SettingsError
 
 _EXAMPLES = """[bold]Examples[/bold]
@@ -56,6 +55,8 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from cachekeep import __version__  # late: to look it up takes a tenth of a command's time
+
         typer.echo(f"cachekeep {__version__}")
         raise typer.Exit
 
@@ -116,7 +117,10 @@ LateGroup.late = {
     "cost": Late(f"{_CLI}.cost", "app", LOOK, "What nodes cost at AWS, and what runs here would."),
     "right-size": Late(f"{_CLI}.right_size", "app", LOOK, "Name the smallest node types that hold a measured load."),
     "prometheus": Late(f"{_CLI}.prometheus", "app", LOOK, "Print what Prometheus and Grafana need."),
+    "ca": Late(f"{_CLI}.authority", "app", LOOK, "Print the certificate that clients of TLS trust."),
     "topics": Late(f"{_CLI}.topics", "app", CHANGE, "Say whom alarms and events are told."),
+    "keys": Late(f"{_CLI}.keys", "app", CHANGE, "Give others access keys, and say what each may do."),
+    "audit": Late(f"{_CLI}.audit", "app", LOOK, "Tell who changed what, and who was refused."),
     "backup": Late(f"{_CLI}.backup.app", "app", KEEP, "Back up, verify and restore any Redis-compatible endpoint."),
 }
 app.command(rich_help_panel=RUN, short_help="Start the service in the background; --demo makes a group to try.")(up)

@@ -39,7 +39,7 @@ def config(state_dir: options.StateDir = None, port: options.Port = None) -> Non
     """
     settings = options.settings_from(state_dir=state_dir, port=port)
     url = announced_url(settings.state_dir) or settings.url
-    for line in config_lines(url, str(settings.state_dir.absolute() / credentials.TOKEN_FILE)):
+    for line in config_lines(url, str(settings.state_dir.absolute() / credentials.TOKEN_FILE), str(settings.ca_file)):
         typer.echo(line)
 
 
@@ -55,12 +55,14 @@ def dashboard() -> None:
     typer.echo(json.dumps(grafana_dashboard(thresholds(), metrics()), indent=2, ensure_ascii=False))
 
 
-def config_lines(url: str, token_file: str) -> list[str]:
-    """url: of the service. JSON texts are YAML texts."""
+def config_lines(url: str, token_file: str, ca_file: str = "") -> list[str]:
+    """url: of the service; ca_file: whom to trust where it is https. JSON texts are YAML texts."""
+    secured = ["    scheme: https", "    tls_config:", f"      ca_file: {json.dumps(ca_file)}"]
     return [
         "scrape_configs:",
         "  - job_name: cachekeep",
         "    scrape_interval: 15s",
+        *(secured if url.startswith("https:") else []),
         "    authorization:",
         f"      credentials_file: {json.dumps(token_file)}",
         "    static_configs:",

@@ -191,7 +191,7 @@ def _wait_until_it_answers(settings: Settings, child: subprocess.Popen[bytes], l
             raise Refused(f"the service ended at once (exit code {child.returncode}); the end of {log}:\n{lines}", 1)
         announced = _announced(settings.state_dir)
         # By pid: another Cachekeep may answer on that port.
-        if announced is not None and announced.pid == child.pid and answers(settings.url):
+        if announced is not None and announced.pid == child.pid and answers(settings.url, ca_file=settings.ca_file):
             # Popen is done with it: it would complain of a child that outlives it.
             child.returncode = 0
             return announced

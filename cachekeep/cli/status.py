@@ -15,11 +15,12 @@ from cachekeep import credentials
 from cachekeep.cli import options
 from cachekeep.cli.client import Client
 from cachekeep.cli.console import console, in_short
-from cachekeep.cli.engines import NODES_FOLDER, RunningNode, facts_of, running_nodes
+from cachekeep.cli.engines import NODES_FOLDER, RunningNode, access_of, facts_of, running_nodes
 from cachekeep.cli.refusal import SERVICE_DOWN, Refused
 from cachekeep.cli.service import find_service
 from cachekeep.cli.words import STATUS_COLOURS, extras
 from cachekeep.domain.nodes import NodeFacts, ProgramKind
+from cachekeep.domain.serverless import serverless_name
 from cachekeep.engine.admin import Admin
 from cachekeep.host.local import LocalHost
 
@@ -33,7 +34,7 @@ def status(state_dir: options.StateDir = None, as_json: options.Json = False) ->
         raise typer.Exit(SERVICE_DOWN)
     if service.url is None:
         raise Refused(f"the service (pid {service.pid}) is starting and does not answer yet", 1)
-    page = Client(service.url, credentials.load(settings.state_dir), settings.region).status()
+    page = Client(service.url, credentials.load(settings.state_dir), settings.region, settings.ca_file).status()
     if as_json:
         typer.echo(json.dumps(page, indent=2))
         return
@@ -62,9 +63,11 @@ def _show_resource(out: Console, kind: str, resource: dict[str, Any]) -> None:
     if resource["runs"]:
         engine += f" [yellow](runs {resource['runs']})[/yellow]"
     colour = STATUS_COLOURS.get(resource["status"], "yellow")
+    # A service of an earlier version, which runs until it is started anew, does not tell this.
+    serverless = resource.get("serverless") is not None
     out.print(
-        f"[bold]{resource['id']}[/bold]  [{colour}]{resource['status']}[/{colour}]  {engine}  "
-        f"[dim]{kind} in {resource['region']}[/dim]",
+        f"[bold]{serverless_name(resource['id'])}[/bold]  [{colour}]{resource['status']}[/{colour}]  {engine}  "
+        f"[dim]{'serverless' if serverless else kind} in {resource['region']}{_protection(resource)}[/dim]",
         soft_wrap=True,
     )
     endpoints = [
@@ -83,15 +86,22 @@ def _show_resource(out: Console, kind: str, resource: dict[str, Any]) -> None:
         out.print(f"  [yellow]changes wait for the window {resource['waits_for_window']}[/yellow]", soft_wrap=True)
     table = _table()
     for node in resource["nodes"]:
-        _add(table, node["id"] if node["node_id"] == "0001" else node["node_id"], _role(node), node)
+        name = serverless_name(node["id"]) if node["node_id"] == "0001" else node["node_id"]
+        _add(table, name, _role(node), node)
     out.print(table)
+
+
+def _protection(resource: dict[str, Any]) -> str:
+    """`, TLS required, users of staff`; "" where the cache is open."""
+    words = [f"TLS {resource['tls']}"] if resource.get("tls") else []
+    return "".join(f", {word}" for word in [*words, *filter(None, [resource.get("guard")])])
 
 
 def _shard(shard: dict[str, Any]) -> str:
     """`shard 0001  slots 0-5460 (5461)  primary demo-0001-001`, and what is not as it should be."""
     text = f"shard [bold]{shard['id']}[/bold]  "
     text += f"slots {shard['slots']} ({shard['slot_count']})" if shard["slots"] else "no slots"
-    text += f"  primary {shard['primary']}"
+    text += f"  primary {serverless_name(shard['primary'])}"
     owned = shard["owned"]
     if owned is not None and owned != shard["slot_count"]:
         text += f"  [yellow]owns {owned} now[/yellow]"
@@ -162,7 +172,7 @@ def _without_service(state_dir: Path, *, as_json: bool) -> None:
 async def _look(state_dir: Path) -> list[tuple[RunningNode, NodeFacts | None]]:
     if not (state_dir / NODES_FOLDER).is_dir():
         return []
-    host, admin = LocalHost(state_dir / NODES_FOLDER), Admin()
+    host, admin = LocalHost(state_dir / NODES_FOLDER), Admin(access_of(state_dir))
     try:
         nodes = running_nodes(host, state_dir)
         facts = await asyncio.gather(*(facts_of(admin, node) for node in nodes))
@@ -173,10 +183,11 @@ async def _look(state_dir: Path) -> list[tuple[RunningNode, NodeFacts | None]]:
 
 
 def _engine_json(node: RunningNode, facts: NodeFacts | None) -> dict[str, Any]:
-    discovery = node.program is ProgramKind.DISCOVERY
+    discovery = node.program is not ProgramKind.ENGINE
+    responder = "TLS switch" if node.program is ProgramKind.SWITCH else "discovery responder"
     return {
         "node": str(node.key),
-        "engine": "discovery responder" if discovery else node.engine.value,
+        "engine": responder if discovery else node.engine.value,
         "version": "" if discovery else node.version,
         "pid": node.process.pid,
         "address": str(node.address) if node.address else None,

@@ -16,7 +16,8 @@ from signal import SIGKILL
 
 from cachekeep.cli.engines import LOADING_DEADLINE_S, RunningNode, facts_of
 from cachekeep.domain.nodes import NodeKey, ProgramKind, Role
-from cachekeep.domain.ports import WorldError
+from cachekeep.domain.world import WorldError
+from cachekeep.engine.access import OPEN, Access
 from cachekeep.engine.admin import Admin
 from cachekeep.host.exits import hold
 from cachekeep.host.local import LocalHost
@@ -51,7 +52,7 @@ def plan_stop(nodes: Sequence[RunningNode], primary_of: Mapping[NodeKey, NodeKey
     kept: list[tuple[RunningNode, str]] = []
     shards: dict[NodeKey, list[RunningNode]] = {}
     for node in nodes:
-        if node.program is ProgramKind.DISCOVERY or not node.engine.speaks_resp:
+        if node.program is not ProgramKind.ENGINE or not node.engine.speaks_resp:
             plain.append(node)
         else:
             shards.setdefault(primary_of.get(node.key, node.key), []).append(node)
@@ -89,13 +90,14 @@ async def stop_all(
     *,
     save: bool,
     told: Callable[[str], None],
+    access: Access = OPEN,
 ) -> Stopped:
     """Stop the nodes, and what runs below the root for no node. save False: without saving, whatever they hold.
 
     told: hears of what takes long.
     """
     result = Stopped()
-    admin = Admin()
+    admin = Admin(access)
     try:
         if save:
             looked = await asyncio.gather(*(_with_facts(admin, node) for node in nodes))

@@ -68,7 +68,9 @@ def up(
         words = ", ".join(f"{name} {getattr(settings, name)}" for name in waiting)
         out.print(f"It keeps its settings: {words} takes effect after `down` and `up`.", style="yellow", soft_wrap=True)
     if demo:
-        _show_demo(out, ensure_demo(Client(url, credentials.load(settings.state_dir), settings.region)))
+        _show_demo(
+            out, ensure_demo(Client(url, credentials.load(settings.state_dir), settings.region, settings.ca_file))
+        )
     line = command_line("env", options.needed_options(kept, "state_dir", "port", "region"))
     out.print("Point any AWS client of this shell at it:")
     out.print(f'  eval "$({line})"', markup=False, soft_wrap=True)
@@ -79,7 +81,7 @@ def _ready(service: ServiceProcess, settings: Settings) -> ServiceProcess:
     deadline = time.monotonic() + _DEMO_DEADLINE_S
     while service.alive and time.monotonic() < deadline:
         found = find_service(settings.state_dir) or service
-        if found.url is not None and answers(found.url):
+        if found.url is not None and answers(found.url, ca_file=settings.ca_file):
             return found
         time.sleep(_POLL_S)
     raise Refused(f"the service runs (pid {service.pid}) but does not answer; `cachekeep down` ends it", 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-STATUS_COLOURS = {"available": "green", "create-failed": "red"}
+STATUS_COLOURS = {"available": "green", "create-failed": "red", "restore-failed": "red"}
 
 
 def extras(group: dict[str, Any]) -> list[str]:
@@ -19,6 +19,11 @@ def extras(group: dict[str, Any]) -> list[str]:
         found.append(f"can go back to {change['from']}")
     if group["cluster_mode_before"] is not None:
         found.append(f"cluster mode {group['cluster_mode_before']} -> {group['cluster_mode']}")
+    # A service of an earlier version, which runs until it is started anew, does not tell these.
+    if group.get("global_datastore") is not None:
+        found.append(f"in {group['global_datastore']}")
+    if group.get("migrates_from") is not None:
+        found.append(f"follows {group['migrates_from']}")
     if any(shard["handing_over"] for shard in group["shards"]):
         found.append("handing over")
     return found

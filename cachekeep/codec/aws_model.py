@@ -7,14 +7,17 @@ wire needs, every shape made once and shared. Called by codec.query, codec.xml a
 
 from __future__ import annotations
 
+import gzip
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from botocore.loaders import Loader
+import botocore
 
 # The versions that clients send. ElastiCache also has a 2014 model, which no current client speaks.
 _VERSIONS = {"elasticache": "2015-02-02", "sts": "2011-06-15", "monitoring": "2010-08-01"}
@@ -105,11 +108,10 @@ class Service:
 def load_service(name: str) -> Service:
     """Read the model of `elasticache`, `sts` or `monitoring` from botocore's data (about 25 ms the first time).
 
-    Raises botocore.exceptions.UnknownServiceError for a name without a model, and ValueError for a model that
-    uses something the Query codec does not know (blobs, flattened lists, recursion): better at start than
-    in the middle of a request.
+    Raises KeyError for a name without a model, and ValueError for a model that uses something the Query codec does
+    not know (blobs, flattened lists, recursion): better at start than in the middle of a request.
     """
-    model = Loader().load_service_model(_MODELS.get(name, name), "service-2", api_version=_VERSIONS.get(name))
+    model = _read(f"{_MODELS.get(name, name)}/{_VERSIONS[name]}/service-2")
     metadata = model["metadata"]
     shapes = _Shapes(model["shapes"])
     wanted = _ONLY.get(name, frozenset(model["operations"]))
@@ -128,8 +130,17 @@ def load_service(name: str) -> Service:
 @cache
 def known_regions() -> frozenset[str]:
     """The regions of all partitions of AWS. Source: botocore/data/partitions.json."""
-    partitions = Loader().load_data("partitions")["partitions"]
+    partitions = _read("partitions")["partitions"]
     return frozenset(r for p in partitions for r in p["regions"] if not r.endswith("-global"))
+
+
+def _read(name: str) -> Any:  # noqa: ANN401 - JSON as it comes
+    """A file of botocore's data. Not by botocore's Loader: to import that takes as long as the rest of a command,
+    it looks at every service's folder first, and it would take a user's own models from ~/.aws/models for AWS's."""
+    packed = Path(botocore.__file__).parent / "data" / f"{name}.json.gz"
+    if packed.exists():
+        return json.loads(gzip.decompress(packed.read_bytes()))
+    return json.loads(packed.with_suffix("").read_bytes())
 
 
 def fault_statuses(service: Service) -> Mapping[str, int]:

@@ -17,6 +17,11 @@ def parse_info(text: str) -> dict[str, str]:
     return {pair[0]: pair[1] for line in text.splitlines() if len(pair := line.split(":", 1)) == 2}
 
 
+def has_module(text: str, name: str) -> bool:
+    """Whether INFO names a loaded module: `module:name=lua,ver=1,...`, a line for each, so that no field tells."""
+    return f"\nmodule:name={name}," in text
+
+
 def databases_used(info: Mapping[str, str]) -> tuple[int, ...]:
     """Return the numbers of the databases that hold keys, in order."""
     return tuple(sorted(int(name[2:]) for name, value in info.items() if _keys_in(name, value)))

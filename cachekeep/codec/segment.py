@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import zstandard
 
+from cachekeep.codec.packing import packed
 from cachekeep.codec.record import (
     PIECE_BYTES,
     RECORD_HEAD_BYTES,
@@ -125,7 +126,7 @@ def encode_frame(
     plain = encode_records(raw.records)
     if len(plain) > RAW_LIMIT_BYTES:
         raise ValueError(f"{len(plain)} bytes do not fit into a frame: is a key of this size meant?")
-    body = (compressor or zstandard.ZstdCompressor(level=LEVEL)).compress(plain)
+    body = packed(plain, compressor or zstandard.ZstdCompressor(level=LEVEL))
     stored_bytes = len(body) + (sealer.overhead_bytes if sealer else 0)
     fields = _FIELDS.pack(_FRAME_MAGIC, stored_bytes, len(plain), len(raw.records), raw.number)
     if sealer:

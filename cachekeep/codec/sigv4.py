@@ -49,7 +49,8 @@ _MISMATCH: Final = (
 class HttpRequest:
     """A request as it came over the wire: path and query undecoded, header names in lower case.
 
-    Its repr leaves out what may hold passwords, session tokens and signatures that are still good.
+    source: the address that it came from, "" where nobody knows. The repr leaves out what may hold passwords, session
+    tokens and signatures that are still good.
     """
 
     method: str
@@ -57,6 +58,7 @@ class HttpRequest:
     query: str = field(repr=False)
     headers: list[tuple[str, str]] = field(repr=False)
     body: bytes = field(repr=False)
+    source: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -218,14 +220,14 @@ def _timestamp(values: list[str]) -> str:
             text = f"{year}{_MONTHS.index(month) + 1:02d}{day}T{clock.replace(':', '')}Z"
     try:
         if _ISO_BASIC.fullmatch(text):
-            _seconds(text)
+            signed_at(text)
             return text
     except ValueError:
         pass
     raise _incomplete(f"Date must be in ISO-8601 'basic format'. Got '{text[:40]}'.")
 
 
-def _seconds(timestamp: str) -> int:
+def signed_at(timestamp: str) -> int:
     """Seconds since 1970 of YYYYMMDDTHHMMSSZ. Raises ValueError for a day or an hour that does not exist."""
     t = timestamp
     moment = datetime(int(t[:4]), int(t[4:6]), int(t[6:8]), int(t[9:11]), int(t[11:13]), int(t[13:15]), tzinfo=UTC)
@@ -276,12 +278,12 @@ def _check_signed(signed: tuple[str, ...], headers: dict[str, list[str]]) -> Non
 
 
 def _check_time(claim: _Claim, now: float) -> None:
-    signed_at = _seconds(claim.timestamp)
+    made_at = signed_at(claim.timestamp)
     lifetime_s = MAX_CLOCK_SKEW_S if claim.expires_s is None else claim.expires_s
-    if signed_at < now - lifetime_s:
+    if made_at < now - lifetime_s:
         limit = f"{_iso_basic(now - lifetime_s)} ({_iso_basic(now)} - {lifetime_s / 60:g} min.)"
         _refuse(f"Signature expired: {claim.timestamp} is now earlier than {limit}")
-    if signed_at > now + MAX_CLOCK_SKEW_S:
+    if made_at > now + MAX_CLOCK_SKEW_S:
         limit = f"{_iso_basic(now + MAX_CLOCK_SKEW_S)} ({_iso_basic(now)} + {MAX_CLOCK_SKEW_S // 60} min.)"
         _refuse(f"Signature not yet current: {claim.timestamp} is still later than {limit}")
 

@@ -6,13 +6,14 @@ A step that fails is no disaster: the next look shows what is there, and the pla
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import structlog
 
 from cachekeep.control.attempts import Attempts
-from cachekeep.domain.engine import EngineInstall
+from cachekeep.domain.engine import EngineInstall, with_tls
 from cachekeep.domain.nodes import NodeKey, NodeSpec, ProgramKind
 from cachekeep.domain.ports import EngineAdmin, EngineCatalogue, Host, WorldError
 from cachekeep.domain.steps import (
@@ -20,16 +21,19 @@ from cachekeep.domain.steps import (
     Advertise,
     Bind,
     CancelMigrations,
+    Certify,
     ClusterSwitchOver,
     Configure,
     Follow,
     Forget,
+    Latch,
     Meet,
     MigrateSlots,
     MoveSlots,
     Promote,
     Remove,
     Replicate,
+    SetUsers,
     Start,
     Step,
     Stop,
@@ -122,8 +126,19 @@ class Actor:
                 await self._admin.promote(address)
             case Bind(_, address, hosts, given_up):
                 await self._admin.bind(address, hosts, given_up)
-            case Configure(_, address, values):
+            case Configure(key, address, values):
+                begins = self._host.note_keeping(key, values, done=False)
                 await self._admin.configure(address, values)
+                self._host.note_keeping(key, values, done=True)
+                if begins and values.get("save"):
+                    await self._admin.save_soon(address)
+            case Latch(_, address, on):
+                await self._admin.latch(address, on=on)
+            case Certify(_, spec):
+                # Of this moment: one that is fresh enough stays.
+                await asyncio.to_thread(self._host.renew, spec, time.time())
+            case SetUsers(_, address, link, users):
+                await self._admin.set_users(address, link, users)
             case Advertise(key, members, version):
                 self._host.advertise(key, version, members)
             case SwitchOver(_, address, _, successor, binds, successor_binds, given_up):
@@ -183,9 +198,11 @@ class Actor:
         self._attempts.started(spec.key, process)
 
     def _install(self, spec: NodeSpec) -> EngineInstall | None:
-        if spec.program is ProgramKind.DISCOVERY:
+        if spec.program is not ProgramKind.ENGINE:
             return None
         install = self._catalogue.best(spec.engine, spec.version)
+        if spec.transit.encrypted:
+            install = with_tls(self._catalogue.installs(), spec.engine, spec.version)
         if install is None:
             raise WorldError(
                 f"{spec.engine.label} {spec.version} of {spec.key} is not installed on this machine any more; "

@@ -2,7 +2,7 @@
 
 A death is seen by pidfd; this is for processes that live and do not answer: stopped, or busy with a script; and for
 roles that somebody else changed. Silence is counted only while it was really asked: a service that was suspended itself
-finds nobody hung when it wakes up.
+finds nobody hung when it wakes up, and one that lost the authority by which it knows its nodes stops none of them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import structlog
 
 from cachekeep.domain.nodes import Address, NodeKey
 from cachekeep.domain.ports import EngineAdmin, WorldError
+from cachekeep.domain.world import NotAskedError
 
 log = structlog.get_logger()
 
@@ -36,6 +37,7 @@ class Heartbeat:
         self._targets: dict[NodeKey, Address] = {}
         self._silent: dict[NodeKey, float] = {}
         self._interrupted: set[NodeKey] = set()
+        self._unasked: set[NodeKey] = set()
         self._roles: dict[NodeKey, str] = {}
 
     def watch(self, key: NodeKey, address: Address) -> None:
@@ -70,6 +72,11 @@ class Heartbeat:
         began = time.monotonic()
         try:
             role = await self._admin.ping(address, self._interval_s)
+        except NotAskedError as error:
+            if key not in self._unasked:
+                log.warning("a node cannot be asked; it is not held against it", node=str(key), reason=str(error))
+            self._unasked.add(key)
+            return
         except WorldError as error:
             # An answer may have lain there while this process itself was held up: that is no silence of the engine's.
             late = time.monotonic() - began > self._interval_s * LATE
@@ -85,6 +92,7 @@ class Heartbeat:
     def _answered(self, key: NodeKey) -> bool:
         """Whether it had been silent."""
         self._interrupted.discard(key)
+        self._unasked.discard(key)
         return self._silent.pop(key, 0.0) > 0
 
     async def _silence(self, key: NodeKey, address: Address, asked_for: float, why: str) -> None:

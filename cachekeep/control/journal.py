@@ -17,16 +17,19 @@ from cachekeep.domain.steps import (
     Advertise,
     Bind,
     CancelMigrations,
+    Certify,
     ClusterSwitchOver,
     Configure,
     Follow,
     Forget,
+    Latch,
     Meet,
     MigrateSlots,
     MoveSlots,
     Promote,
     Remove,
     Replicate,
+    SetUsers,
     Start,
     Step,
     Stop,
@@ -50,6 +53,8 @@ _VERBS: dict[type, str] = {
     ClusterSwitchOver: "hand over to",
     Bind: "move addresses at",
     Configure: "set parameters of",
+    Certify: "make a certificate for",
+    SetUsers: "set users of",
     Meet: "introduce nodes to",
     Forget: "strike gone nodes from the list of",
     AddSlots: "give slots to",
@@ -57,9 +62,10 @@ _VERBS: dict[type, str] = {
     MoveSlots: "move slots from",
     CancelMigrations: "cancel slot migrations of",
     Advertise: "announce the members at",
+    Latch: "allow or forbid a new link of",
 }
 # Failures of these are told to the user as an event; the others are mended by the next round.
-_TOLD = (Start, Stop, Configure, SwitchOver, ClusterSwitchOver, TakeOver, MigrateSlots, MoveSlots)
+_TOLD = (Start, Stop, Configure, SetUsers, SwitchOver, ClusterSwitchOver, TakeOver, MigrateSlots, MoveSlots)
 
 
 def in_words(steps: Sequence[Step]) -> str:
@@ -132,6 +138,7 @@ class Journal:
 def _event(now: float, failure: Failure) -> Event:
     what = {
         Configure: "Parameters could not be applied to node",
+        SetUsers: "Users could not be set at node",
         Start: "Could not start node",
         Stop: "Could not end node",
         MigrateSlots: "Could not migrate slots from node",

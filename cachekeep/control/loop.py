@@ -14,20 +14,27 @@ import structlog
 
 from cachekeep.control.act import Actor
 from cachekeep.control.attempts import Attempts
+from cachekeep.control.certificates import keep_certificates
 from cachekeep.control.heartbeat import Heartbeat
 from cachekeep.control.journal import Journal
 from cachekeep.control.observe import Observer
+from cachekeep.control.regions import Regions, units_of
 from cachekeep.control.unit import Unit, load_unit, unit_of
+from cachekeep.control.users import UserChanges
 from cachekeep.domain.cache_cluster import CacheCluster
-from cachekeep.domain.nodes import NodeKey, NodeSpec, ObservedNode
+from cachekeep.domain.global_group import GlobalGroup
+from cachekeep.domain.migration import MigrationPhase, SourceFacts
+from cachekeep.domain.nodes import Address, NodeKey, NodeSpec, ObservedNode
 from cachekeep.domain.parameters import ParameterGroup
 from cachekeep.domain.ports import Clock, Conflict, EngineAdmin, EngineCatalogue, Host, Resource, Store, WorldError
-from cachekeep.domain.replication_group import ReplicationGroup
+from cachekeep.domain.replication_group import SWITCH_NODE, ReplicationGroup
 from cachekeep.plan.cache_cluster import plan_cluster
 from cachekeep.plan.decision import Decision, Limits, Look
 from cachekeep.plan.memcached import plan_memcached
 from cachekeep.plan.replication_group import plan_group
 from cachekeep.plan.specs import Abilities, Catalog, families_by_node, node_specs, parameter_group_names
+from cachekeep.plan.transit import switch_spec
+from cachekeep.plan.users import Entrants
 
 log = structlog.get_logger()
 
@@ -36,7 +43,12 @@ FIRST_BACK_OFF_S = 0.01
 LONGEST_BACK_OFF_S = 2.0
 # A round that only waits (for an engine to load, a replica to synchronise) looks again this seldom in the end.
 LONGEST_WAIT_S = 0.5
+# Slowly: what it waits for is then seen within a twentieth of the time that it took.
+WAIT_GROWTH = 1.05
 SWEEP_GRACE_S = 5.0
+
+
+_MadeFrom = tuple[list[CacheCluster], dict[str, ParameterGroup], Entrants, bool, tuple[Address, ...]]
 
 
 @dataclass(frozen=True)
@@ -73,8 +85,10 @@ class Control:
         self._journal = Journal(world.store, world.clock)
         self._wakes: dict[Unit, asyncio.Event] = {}
         self._new_units: asyncio.Queue[Unit] = asyncio.Queue()
-        self._specs: dict[Unit, tuple[object, dict[NodeKey, NodeSpec]]] = {}
+        self._specs: dict[Unit, tuple[_MadeFrom, dict[NodeKey, NodeSpec]]] = {}
         self.seen = {} if seen is None else seen
+        self._regions = Regions(world.store, world.admin, world.clock, self.seen)
+        self._users = UserChanges(world.store, world.clock, self._told, self.seen, self.wake)
 
     async def run(self) -> None:
         """Until cancelled. Engines go on when it ends."""
@@ -86,6 +100,13 @@ class Control:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._sweep(), name="sweep")
             tasks.create_task(self._heartbeat.run(), name="heartbeat")
+            tasks.create_task(
+                keep_certificates(
+                    self._world.host, self._world.admin, self._world.store, self._world.clock, self._all_specs
+                ),
+                name="certificates",
+            )
+            tasks.create_task(self._users.run(), name="users")
             try:
                 while True:
                     unit = await self._new_units.get()
@@ -102,8 +123,14 @@ class Control:
 
     def _changed(self, resources: Sequence[Resource]) -> None:
         for resource in resources:
+            self._users.note(resource)
             if isinstance(resource, (ReplicationGroup, CacheCluster)):
                 self.wake(unit_of(resource))
+                for unit in self._regions.others(resource) if isinstance(resource, ReplicationGroup) else ():
+                    self.wake(unit)
+            elif isinstance(resource, GlobalGroup):
+                for unit in units_of(resource):
+                    self.wake(unit)
             elif isinstance(resource, ParameterGroup):
                 for cluster in self._world.store.all(CacheCluster, resource.region):
                     if resource.name in parameter_group_names([cluster]):
@@ -114,6 +141,11 @@ class Control:
         self._wake_node(key)
 
     def _wake_node(self, key: NodeKey) -> None:
+        if key.node_id == SWITCH_NODE:
+            group = self._world.store.get(ReplicationGroup, key.region, key.cluster_id)
+            if group is not None:
+                self.wake(unit_of(group))
+            return
         cluster = self._world.store.get(CacheCluster, key.region, key.cluster_id)
         if cluster is not None:
             self.wake(unit_of(cluster))
@@ -136,6 +168,9 @@ class Control:
             log.warning("cannot look for processes that belong to nothing", reason=str(error))
 
     def _is_wanted(self, key: NodeKey) -> bool:
+        if key.node_id == SWITCH_NODE:
+            group = self._world.store.get(ReplicationGroup, key.region, key.cluster_id)
+            return group is not None and group.transit_moves
         cluster = self._world.store.get(CacheCluster, key.region, key.cluster_id)
         return cluster is not None and key in _keys_of(cluster)
 
@@ -160,7 +195,8 @@ class Control:
                 return
             acted = bool(decision.steps or decision.puts)
             if decision == previous:
-                back_off = min(back_off * 2, LONGEST_BACK_OFF_S if acted else LONGEST_WAIT_S)
+                growth, longest = (2.0, LONGEST_BACK_OFF_S) if acted else (WAIT_GROWTH, LONGEST_WAIT_S)
+                back_off = min(back_off * growth, longest)
                 await _wait(wake, back_off if acted else max(decision.recheck_s, back_off))
             else:
                 back_off = FIRST_BACK_OFF_S
@@ -176,9 +212,12 @@ class Control:
             return None
         parameter_groups = {name: self._parameter_group(unit.region, name) for name in parameter_group_names(clusters)}
         clustered = group is not None and group.clustered
-        specs = self._node_specs(unit, clusters, parameter_groups, clustered=clustered)
+        source = await self._source(group)
+        entrants = self._users.entrants(group or clusters[0])
+        specs = self._node_specs(unit, group, clusters, parameter_groups, entrants, clustered=clustered)
         nodes = await self._observer.look(specs)
         self.seen.update(nodes)
+        self._regions.fence(group, entrants, specs)
         look = Look(
             now=self._world.clock.now(),
             nodes=nodes,
@@ -187,6 +226,8 @@ class Control:
             hold_s={key: hold for key in specs if (hold := self._attempts.hold_s(key)) > 0},
             switch_hold_s={key: hold for key in specs if (hold := self._attempts.switch_hold_s(key)) > 0},
             limits=self._limits,
+            source=source,
+            upstream=await self._regions.upstream(group),
         )
         decision = self._decide(group, clusters, look)
         try:
@@ -200,6 +241,7 @@ class Control:
             self._forget_nodes(clusters)
         failures = await self._actor.run(decision.stages, specs)
         try:
+            self._users.settle()
             self._journal.write(unit, decision, failures)
         except WorldError as error:
             # What was done was done: the next round must not wait for a disk.
@@ -209,19 +251,52 @@ class Control:
     def _node_specs(
         self,
         unit: Unit,
+        group: ReplicationGroup | None,
         clusters: list[CacheCluster],
         parameter_groups: dict[str, ParameterGroup],
+        entrants: Entrants,
         *,
         clustered: bool,
     ) -> dict[NodeKey, NodeSpec]:
         """Those of the last round while nothing that they are made from has changed: they cost more than a look."""
-        made_from = (clusters, parameter_groups, clustered)
+        endpoints = group.endpoints if group is not None else ()
+        made_from = (clusters, parameter_groups, entrants, clustered, endpoints)
         known = self._specs.get(unit)
         if known is None or known[0] != made_from:
-            specs = node_specs(clusters, parameter_groups, self._catalog, self._abilities, clustered=clustered)
+            specs = node_specs(
+                clusters,
+                parameter_groups,
+                self._catalog,
+                self._abilities,
+                clustered=clustered,
+                endpoints=endpoints,
+                entrants=entrants,
+            )
             known = made_from, specs
             self._specs[unit] = known
-        return known[1]
+        return {**known[1], **switch_spec(group)} if group is not None and group.transit_moves else known[1]
+
+    def _all_specs(self) -> list[NodeSpec]:
+        return [spec for _, specs in list(self._specs.values()) for spec in specs.values()]
+
+    async def _source(self, group: ReplicationGroup | None) -> SourceFacts | None:
+        """Asked before the group's own nodes are: what it had acknowledged by then they may have."""
+        migration = group.migration if group is not None else None
+        if group is None or migration is None or migration.is_captured or migration.rests:
+            return None
+        if migration.phase is MigrationPhase.FOLLOWING and self._is_latched(group):
+            return None
+        return await self._world.admin.look_outside(migration.source)
+
+    def _is_latched(self, group: ReplicationGroup) -> bool:
+        """As last seen, its primary is in sync with the source, and nothing is to be decided about that."""
+        primary = self._world.store.get(CacheCluster, group.region, group.primary_id)
+        seen = self.seen.get(primary.key(primary.nodes[0])) if primary is not None else None
+        return seen is not None and seen.facts is not None and seen.facts.link_up and seen.facts.latched
+
+    def _told(self, unit: Unit) -> tuple[Entrants, dict[NodeKey, NodeSpec]] | None:
+        known = self._specs.get(unit)
+        return None if known is None else (known[0][2], known[1])
 
     def _decide(self, group: ReplicationGroup | None, clusters: list[CacheCluster], look: Look) -> Decision:
         if group is not None:
@@ -249,6 +324,7 @@ class Control:
                     work.delete(cluster)
                     work.release(cluster.addresses)
                 if decision.forget and group is not None:
+                    self.seen.pop(group.switch_key, None)
                     work.replace(group, group)
                     work.delete(group)
                     work.release(group.endpoints)

@@ -11,6 +11,7 @@ from cachekeep.control.attempts import Attempts
 from cachekeep.control.heartbeat import Heartbeat
 from cachekeep.domain.nodes import NodeFacts, NodeKey, NodeSpec, ObservedNode, Process, ProgramKind
 from cachekeep.domain.ports import EngineAdmin, Host, WorldError
+from cachekeep.domain.transit import live_directives
 from cachekeep.plan.parameters import managed_names
 
 log = structlog.get_logger()
@@ -19,7 +20,8 @@ LOG_LINES = 20
 
 
 class Observer:
-    """Looks; changes nothing but two notes: which tries failed, and that a saved data set was loaded.
+    """Looks; changes nothing but three notes: which tries failed, that a saved data set was loaded, and on which ports
+    a node listens whose ports may change.
 
     died: called in the event loop with a node's key when a process that was seen ends.
     """
@@ -74,6 +76,8 @@ class Observer:
             # Whatever became of the save: an engine that serves has gone on, and a later snapshot is no orderly stop's.
             self._host.mark_saved(key, False)
             saved = False
+        if facts is not None and "tls-port" in facts.config:
+            self._record_listening(key, facts)
         known = self._known(key, process)
         return ObservedNode(
             process=process,
@@ -85,12 +89,19 @@ class Observer:
             log_tail=self._attempts.words(key),
             started_with=self._host.started_with(key) if process is not None else None,
             listening=listening,
-            announced=self._host.discovery_members(key) if spec.program is ProgramKind.DISCOVERY else None,
+            announced=self._host.discovery_members(key) if spec.program is not ProgramKind.ENGINE else None,
             silent_s=self._heartbeat.silent_s(key) if facts is None else 0.0,
             known_offset=known.offset if known is not None else 0,
             known_binds=known.binds if known is not None else (),
             kept=self._host.kept(key, spec.config) if process is None and spec.engine.speaks_resp else "",
         )
+
+    def _record_listening(self, key: NodeKey, facts: NodeFacts) -> None:
+        try:
+            self._host.record_listening(key, facts.config)
+        except WorldError as error:
+            # It is for who comes later; a full disk must not keep this round from going on.
+            log.warning("cannot write down where a node listens", node=str(key), reason=str(error))
 
     def _known(self, key: NodeKey, process: Process | None) -> NodeFacts | None:
         """What this process said last; of a node that is gone, what its last process did."""
@@ -117,6 +128,8 @@ class Observer:
 
     async def _facts(self, spec: NodeSpec) -> NodeFacts | None:
         names = managed_names(spec.config) if spec.engine.speaks_resp else []
+        if spec.transit_moves:
+            names += live_directives(spec.transit, spec.address.port, clustered=spec.clustered)
         try:
             return await self._admin.facts(spec.engine, spec.address, names)
         except WorldError as error:

@@ -10,7 +10,10 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from cachekeep.domain.engine import Engine, EngineVersion
+from cachekeep.domain.log_delivery import LogDelivery
 from cachekeep.domain.nodes import Address, NodeKey
+from cachekeep.domain.restore import Restore, Seed
+from cachekeep.domain.transit import Transit
 
 
 class Status(StrEnum):
@@ -21,7 +24,9 @@ class Status(StrEnum):
     MODIFYING = "modifying"
     REBOOTING = "rebooting cluster nodes"
     DELETING = "deleting"
+    MIGRATING = "migrating"
     CREATE_FAILED = "create-failed"
+    SNAPSHOTTING = "snapshotting"
 
 
 class NodeStatus(StrEnum):
@@ -87,11 +92,42 @@ class Spare:
 
 
 @dataclass(frozen=True)
+class ScaleConfig:
+    """How a Memcached cluster comes to another node type. percentage: of the nodes at a time, 10-100.
+
+    interval_minutes: between two batches, 2-30. Raises ValueError. Source: ElastiCache guide "On-demand scaling for
+    Memcached clusters", which has the defaults, too.
+    """
+
+    percentage: int = 20
+    interval_minutes: int = 5
+
+    def __post_init__(self) -> None:
+        if not 10 <= self.percentage <= 100:
+            raise ValueError(f"ScalePercentage must be between 10 and 100, not {self.percentage}.")
+        if not 2 <= self.interval_minutes <= 30:
+            raise ValueError(f"ScaleIntervalMinutes must be between 2 and 30, not {self.interval_minutes}.")
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """A Memcached cluster on its way to node_type. scaled: the ids of the nodes that have it.
+
+    step_at: when the last batch began, seconds since 1970; None before the first.
+    """
+
+    node_type: str
+    config: ScaleConfig
+    scaled: tuple[str, ...] = ()
+    step_at: float | None = None
+
+
+@dataclass(frozen=True)
 class Pending:
     """Modifications that wait for the maintenance window (None or empty: nothing waits).
 
     nodes_to_add have their addresses already, and so has spare, the coming instance of a member to be upgraded.
-    engine, version, parameter_group: to change to, together.
+    engine, version, parameter_group: to change to, together. transit: the mode to change to.
     """
 
     node_type: str | None = None
@@ -102,6 +138,8 @@ class Pending:
     version: EngineVersion | None = None
     parameter_group: str | None = None
     spare: Spare | None = None
+    transit: Transit | None = None
+    scale_config: ScaleConfig | None = None
 
     @property
     def anything(self) -> bool:
@@ -115,7 +153,7 @@ NOTHING_PENDING = Pending()
 class Upkeep:
     """Settings that groups and clusters share and that DescribeX shows as given.
 
-    windows: UTC, `ddd:hh24:mi-ddd:hh24:mi` and `hh24:mi-hh24:mi`.
+    windows: UTC, `ddd:hh24:mi-ddd:hh24:mi` and `hh24:mi-hh24:mi`. snapshot_retention: days, 0 for no daily snapshots.
     """
 
     maintenance_window: str
@@ -124,6 +162,8 @@ class Upkeep:
     notification_topic: str | None = None
     notification_active: bool = True
     security_group_ids: tuple[str, ...] = ()
+    snapshot_retention: int = 0
+    log_deliveries: tuple[LogDelivery, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -154,6 +194,45 @@ class CacheCluster:
     """The engine that really runs, where an explicit setting lets it stand in for `engine`."""
     substitute_version: EngineVersion | None = None
     spare: Spare | None = None
+    transit: Transit = Transit.OFF
+    at_rest: bool = False
+    transit_moves: bool = False
+    """Its mode changes while it runs, or did so once: see plan.transit."""
+    final_snapshot: str = ""
+    """The snapshot that is being taken before it is deleted; for users it is being deleted already."""
+    restore: Restore | None = None
+    """What a new cluster of its own is to begin with, until it is available."""
+    seed: Seed | None = None
+    """What its node finds in its folder at its first start, until the cluster is available."""
+
+    scaling: Scaling | None = None
+    serverless: str | None = None
+    """The serverless cache that it belongs to: users neither see nor change it as a cluster."""
+    memory_bytes: int | None = None
+    """What a node of it holds at most, in place of what its node type would give."""
+    auth_tokens: tuple[str, ...] = ()
+    """As a group's. A member has those of its group, to be shown; what counts is what the group has."""
+    auth_token_at: float | None = None
+    user_group_ids: tuple[str, ...] = ()
+    """Kept from the group that it was the primary of: what was guarded must not stand open."""
+    restore_failed: bool = False
+    """It is create-failed because what it was to begin with could not be had."""
+
+    @property
+    def told_status(self) -> Status:
+        """The status that users are told."""
+        return Status.DELETING if self.final_snapshot else self.status
+
+    @property
+    def told_word(self) -> str:
+        """As the describes have it: of a restore that failed AWS has a word that its waiters end at."""
+        failed = self.restore_failed and self.told_status is Status.CREATE_FAILED
+        return "restore-failed" if failed else self.told_status.value
+
+    def node_type_of(self, node: CacheNode) -> str:
+        """The type that the node has while others have another one."""
+        scaled = self.scaling is not None and node.node_id in self.scaling.scaled
+        return self.scaling.node_type if scaled and self.scaling is not None else self.node_type
 
     def key(self, node: CacheNode) -> NodeKey:
         return NodeKey(self.region, self.id, node.instance or node.node_id)

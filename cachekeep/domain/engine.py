@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -89,3 +90,11 @@ class EngineInstall:
 
     def __str__(self) -> str:
         return f"{self.engine.label} {self.version} ({self.found_in})"
+
+
+def with_tls(
+    installs: Iterable[EngineInstall], engine: Engine, wanted: EngineVersion | None = None
+) -> EngineInstall | None:
+    """The first of them that was built with TLS and that `wanted` covers (any version when None)."""
+    able = (i for i in installs if i.tls and i.engine is engine)
+    return next((i for i in able if wanted is None or wanted.covers(i.version)), None)

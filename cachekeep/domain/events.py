@@ -10,7 +10,12 @@ class SourceType(StrEnum):
     CACHE_CLUSTER = "cache-cluster"
     CACHE_PARAMETER_GROUP = "cache-parameter-group"
     CACHE_SUBNET_GROUP = "cache-subnet-group"
+    CACHE_SECURITY_GROUP = "cache-security-group"
     REPLICATION_GROUP = "replication-group"
+    SERVERLESS_CACHE = "serverless-cache"
+    SERVERLESS_CACHE_SNAPSHOT = "serverless-cache-snapshot"
+    USER = "user"
+    USER_GROUP = "user-group"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from cachekeep.domain.faults import Fault, invalid_value
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*\Z")
-_ARN = re.compile(r"arn:(aws[a-z-]*):elasticache:([a-z0-9-]*):([0-9]{12}):([a-z]+):(.+)\Z", re.DOTALL)
+# How every ARN that is given out here begins. Policies see through other partitions, resources are of this one.
+OWN_PARTITION = "arn:aws:"
+_ARN = re.compile(r"arn:(aws[a-z-]*):elasticache:([a-z0-9-]*):([0-9]{12}):([a-z-]+):(.+)\Z", re.DOTALL)
 
 
 def resource_id(parameter: str, text: str, longest: int) -> str:

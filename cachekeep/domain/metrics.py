@@ -136,6 +136,8 @@ class Place:
     tls: bool = False
     ca_file: str = ""
     server_name: str = ""
+    own: bool = False
+    """A node that this installation runs: the service's own user and authority get in, nothing else of this counts."""
 
 
 @dataclass(frozen=True)

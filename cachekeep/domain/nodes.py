@@ -8,10 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from ipaddress import ip_address
 
+from cachekeep.domain.access import Rules, acl_digest
 from cachekeep.domain.engine import Engine, EngineVersion
+from cachekeep.domain.restore import Seed
 from cachekeep.domain.slots import Slots
+from cachekeep.domain.transit import Transit
 
 
 @dataclass(frozen=True, order=True)
@@ -58,6 +62,7 @@ class ProgramKind(StrEnum):
 
     ENGINE = "engine"
     DISCOVERY = "discovery"
+    SWITCH = "switch"
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,11 @@ class NodeSpec:
     options (`-m` -> `512`), for the discovery responder nothing. A directive that may stand several times
     (`client-output-buffer-limit`) holds its lines joined by a newline.
     follow: the primary to replicate from as soon as the engine runs; None starts a primary.
+    link: names the nodes that log in to one another, such as all of a replication group; "" for nobody. users: who may
+    log in besides the service: the words of ACL SETUSER for each, with digests of passwords only; () leaves `default`
+    open. Neither is written to node.json.
+    transit: how its clients and fellow nodes talk to it. hosts: every address that its certificate is to name.
+    transit_moves: it may run in another mode than that, and is to be brought into it while it runs.
     """
 
     key: NodeKey
@@ -77,6 +87,23 @@ class NodeSpec:
     config: Mapping[str, str] = field(default_factory=dict)
     follow: Address | None = None
     program: ProgramKind = ProgramKind.ENGINE
+    link: str = ""
+    users: Rules = ()
+    transit: Transit = Transit.OFF
+    hosts: tuple[str, ...] = ()
+    transit_moves: bool = False
+    seed: Seed | None = None
+    """What the process loads when it is started without data of its own."""
+
+    @property
+    def clustered(self) -> bool:
+        """The engine runs in cluster mode."""
+        return self.config.get("cluster-enabled") == "yes"
+
+    @cached_property
+    def acl(self) -> str:
+        """The digest that a node with these users tells."""
+        return acl_digest(self.link, self.users)
 
 
 @dataclass(frozen=True)
@@ -188,6 +215,14 @@ class NodeFacts:
     """Replicas that this node knows of and that are not online yet."""
     cluster: ClusterFacts | None = None
     """None without cluster mode."""
+    keys_loaded: int | None = None
+    """Keys of the RDB file that it loaded last, expired ones included; None before 7.0, and where it loaded none."""
+    takes_tokens: bool = False
+    """The module that lets users in by IAM token is loaded."""
+    latched: bool = False
+    """It keeps the link to its primary, and cannot make a new one (steps.Latch)."""
+    acl: str | None = None
+    """The digest of the users that it was last told of, "" for none (domain.access); None when nobody asked."""
 
 
 @dataclass(frozen=True)

@@ -10,21 +10,27 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar
 
+from cachekeep.domain.access import Rules
 from cachekeep.domain.alarms import Alarm, HistoryItem, HistoryKind, Topic
 from cachekeep.domain.cache_cluster import CacheCluster
 from cachekeep.domain.engine import Engine, EngineInstall, EngineVersion
 from cachekeep.domain.events import Event, Note
+from cachekeep.domain.global_group import GlobalGroup
 from cachekeep.domain.metrics import WatchedTarget
+from cachekeep.domain.migration import SourceFacts
 from cachekeep.domain.nodes import Address, NodeFacts, NodeKey, NodeSpec, Process
 from cachekeep.domain.parameters import ParameterGroup
 from cachekeep.domain.replication_group import ReplicationGroup
+from cachekeep.domain.reserved_node import ReservedNode
+from cachekeep.domain.security_group import SecurityGroup
+from cachekeep.domain.serverless import ServerlessCache
+from cachekeep.domain.service_updates import ServiceUpdate, UpdateAction, UpkeepNotice
 from cachekeep.domain.slots import Slots
+from cachekeep.domain.snapshot import Snapshot
 from cachekeep.domain.subnet_group import SubnetGroup
+from cachekeep.domain.users import User, UserGroup
 from cachekeep.domain.verdicts import ThresholdOverrides
-
-
-class WorldError(Exception):
-    """Something outside did not do what was asked: observe again. The text says what, where and what next."""
+from cachekeep.domain.world import WorldError as WorldError
 
 
 class Clock(Protocol):
@@ -84,6 +90,11 @@ class Host(Protocol):
         `aof`, `rdb`, or "" for nothing (also when config has no persistence: then old files are not trusted)."""
         ...
 
+    def note_keeping(self, key: NodeKey, values: Mapping[str, str], *, done: bool) -> bool:
+        """Told before (done False) and after a running engine gets new values of appendonly and save, if there are
+        any among values. True when it kept nothing so far and now will: data files from before are no longer kept."""
+        ...
+
     def started_since_saved(self, key: NodeKey) -> bool:
         """A process was started after the data set was saved."""
         ...
@@ -111,6 +122,19 @@ class Host(Protocol):
 
     def started_with(self, key: NodeKey) -> Mapping[str, str] | None:
         """The `config` of the spec that the node's process was started with; None when there is no record."""
+        ...
+
+    def record_listening(self, key: NodeKey, directives: Mapping[str, str]) -> None:
+        """Write down on which ports the node was seen to listen, for whoever asks it without this service."""
+        ...
+
+    def renew(self, spec: NodeSpec, now: float) -> bool:
+        """Write a new certificate for the node if the one it has is due, or lacks one of its addresses, or was never
+        marked as read. True when there is one for the engine to read. Raises WorldError."""
+        ...
+
+    def renewed(self, key: NodeKey) -> None:
+        """The engine has read the certificate in the node's folder."""
         ...
 
     def log_tail(self, key: NodeKey, lines: int) -> list[str]:
@@ -147,9 +171,17 @@ class EngineAdmin(Protocol):
         """Somebody listens there."""
         ...
 
+    async def look_outside(self, address: Address) -> SourceFacts:
+        """One look at a server that is not ours. Raises nothing: why it could not be asked is part of the answer."""
+        ...
+
     async def follow(self, address: Address, primary: Address) -> None: ...
 
     async def promote(self, address: Address) -> None: ...
+
+    async def latch(self, address: Address, *, on: bool) -> None:
+        """See steps.Latch."""
+        ...
 
     async def switch_over(
         self,
@@ -218,6 +250,19 @@ class EngineAdmin(Protocol):
         """CONFIG SET, all or nothing where the engine can. Raises WorldError with the engine's words."""
         ...
 
+    async def reload_certificate(self, engine: Engine, address: Address) -> None:
+        """Have the engine read the certificate in its folder again; connections that are open stay."""
+
+    async def set_users(self, address: Address, link: str, users: Rules) -> None:
+        """See steps.SetUsers: the service's own user, whom it logs in to other nodes as, and all others at once. No
+        effect without a login. Raises WorldError in words without a secret."""
+        ...
+
+    async def save_soon(self, address: Address) -> None:
+        """Have a snapshot written in the background, for an engine whose save points were switched on: one that has
+        nothing new would write none. No answer is waited for longer than that it has begun."""
+        ...
+
     async def shutdown_saving(self, address: Address) -> None:
         """SHUTDOWN SAVE. Returns once the connection has dropped. Raises WorldError when the save failed."""
         ...
@@ -247,7 +292,24 @@ class Conflict(Exception):
 
 
 Resource = (
-    ReplicationGroup | CacheCluster | ParameterGroup | SubnetGroup | Alarm | Topic | WatchedTarget | ThresholdOverrides
+    ReplicationGroup
+    | CacheCluster
+    | ParameterGroup
+    | SubnetGroup
+    | Alarm
+    | Topic
+    | WatchedTarget
+    | ThresholdOverrides
+    | Snapshot
+    | ReservedNode
+    | ServerlessCache
+    | ServiceUpdate
+    | UpdateAction
+    | UpkeepNotice
+    | GlobalGroup
+    | User
+    | UserGroup
+    | SecurityGroup
 )
 R = TypeVar("R", bound=Resource)
 

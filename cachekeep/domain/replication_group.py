@@ -12,8 +12,14 @@ from enum import StrEnum
 
 from cachekeep.domain.cache_cluster import NOTHING_PENDING, Pending, Status, Upkeep
 from cachekeep.domain.engine import Engine, EngineVersion
-from cachekeep.domain.nodes import Address
+from cachekeep.domain.global_group import Mirrored
+from cachekeep.domain.migration import Migration
+from cachekeep.domain.nodes import Address, NodeKey
+from cachekeep.domain.restore import Restore
 from cachekeep.domain.slots import Slots
+from cachekeep.domain.transit import Transit
+
+SWITCH_NODE = "tls"
 
 
 class ClusterMode(StrEnum):
@@ -56,6 +62,7 @@ class EngineChange:
 
     before_*: what to go back to. deadline: seconds since 1970 by which every new node must be in sync (0: none yet);
     a change that does not come so far is abandoned. done_at: when every member ran the new version; None before.
+    stopping: it is to end where it is; members that run the new version keep it.
     """
 
     engine: Engine
@@ -67,6 +74,7 @@ class EngineChange:
     started_at: float
     deadline: float = 0.0
     done_at: float | None = None
+    stopping: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,6 +117,38 @@ class ReplicationGroup:
     resharding: float | None = None
     resharding_slots: int = 0
     engine_change: EngineChange | None = None
+    transit: Transit = Transit.OFF
+    transit_moves: bool = False
+    at_rest: bool = False
+    snapshotting_cluster: str | None = None
+    """The member that daily snapshots are read from, where one was named."""
+    final_snapshot: str = ""
+    """The snapshot that is being taken before it is deleted; for users it is being deleted already."""
+    restore: Restore | None = None
+    """What a new group is to begin with, until it is available."""
+    user_group_ids: tuple[str, ...] = ()
+    user_groups_before: tuple[str, ...] | None = None
+    """What the last request changed them from; None when it did not."""
+    auth_tokens: tuple[str, ...] = ()
+    """SHA-256 in hex, the newest last; "" among them lets in without a token, too."""
+    auth_token_at: float | None = None
+    serverless: str | None = None
+    """The serverless cache that it belongs to: users neither see nor change it as a group."""
+    migration: Migration | None = None
+    global_id: str = ""
+    """The global datastore that it is a member of; which role it has there stands in that."""
+    mirrored: Mirrored | None = None
+    """Of a secondary in cluster mode."""
+
+    @property
+    def switch_key(self) -> NodeKey:
+        """Of the program that holds the group's port while encryption is preferred (endpoint.switch)."""
+        return NodeKey(self.region, self.id, SWITCH_NODE)
+
+    @property
+    def told_status(self) -> Status:
+        """The status that users are told."""
+        return Status.DELETING if self.final_snapshot else self.status
 
     @property
     def clustered(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cachekeep.domain.access import Rules
 from cachekeep.domain.nodes import Address, NodeKey, NodeSpec
 from cachekeep.domain.slots import Slots
 
@@ -75,6 +76,24 @@ class Configure:
     key: NodeKey
     address: Address
     values: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Certify:
+    """Put a certificate into the node's folder, if the one that is there will not do; the engine is not told."""
+
+    key: NodeKey
+    spec: NodeSpec
+
+
+@dataclass(frozen=True)
+class SetUsers:
+    """Make the engine's users what NodeSpec.link and NodeSpec.users say; connections that lose a right are cut."""
+
+    key: NodeKey
+    address: Address
+    link: str
+    users: Rules
 
 
 @dataclass(frozen=True)
@@ -184,6 +203,16 @@ class MoveSlots:
 
 
 @dataclass(frozen=True)
+class Latch:
+    """on: the engine keeps the link to its primary and makes no new one, so that it never synchronises anew, which
+    would replace all that it has. Off: it may again."""
+
+    key: NodeKey
+    address: Address
+    on: bool
+
+
+@dataclass(frozen=True)
 class Advertise:
     """Tell the discovery responder of a memcached cluster who its members are."""
 
@@ -200,6 +229,8 @@ Step = (
     | Promote
     | Bind
     | Configure
+    | Certify
+    | SetUsers
     | SwitchOver
     | Meet
     | Forget
@@ -211,4 +242,5 @@ Step = (
     | CancelMigrations
     | MoveSlots
     | Advertise
+    | Latch
 )

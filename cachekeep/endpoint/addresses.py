@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 from ipaddress import IPv4Address, IPv4Network
 
 from cachekeep.domain.nodes import Address
-from cachekeep.domain.ports import WorldError
+from cachekeep.domain.world import WorldError
 
 DEFAULT_NETWORK = IPv4Network("127.64.0.0/16")
 _LOOPBACK = IPv4Network("127.0.0.0/8")

@@ -5,7 +5,8 @@ ElastiCache clients learn the members, and passes everything else on to the firs
 clients use the configuration endpoint as a node until they have learned the members.
 
 FOLDER holds responder.json {"host", "port", "version"}, read once, and members.json {"version", "members"},
-read again whenever it was replaced. Standard library only, to stay small.
+read again whenever it was replaced; with --tls behind FOLDER also node.pem and ca.pem: it is spoken to by TLS then,
+and speaks so to members. Standard library only, to stay small.
 Source of the replies: ElastiCache guide "Adding auto discovery to your client library".
 """
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 import sys
 
 # asyncio does without ssl where Python has none. 4.5 of 20 MiB per responder are only there for it.
-if __name__ == "__main__":
+if __name__ == "__main__" and "--tls" not in sys.argv:
     sys.modules["ssl"] = None  # type: ignore[assignment]
 
 import asyncio
@@ -26,9 +27,12 @@ from pathlib import Path
 LINE_LIMIT = 256 * 1024
 CONNECTION_LIMIT = 1024
 CONNECT_TIMEOUT_S = 1.0
+RENEWAL_LOOK_S = 1.0
 DRAIN_TIMEOUT_S = 5.0
 _CHUNK = 64 * 1024
 _MAGIC_BINARY = b"\x80"
+# Digits of a length that is believed; a longer word is no length.
+_LONGEST_NUMBER = 10
 # Commands that a block of data follows, and which word of the line tells its length.
 _LENGTH_AT = {b"set": 4, b"add": 4, b"replace": 4, b"append": 4, b"prepend": 4, b"cas": 4, b"ms": 2}
 
@@ -60,13 +64,44 @@ class Members:
         return f"{self.version}\n{nodes}\n".encode()
 
 
+class Secured:
+    """TLS by what lies in FOLDER. presenting: for those who connect; trusting: for members."""
+
+    def __init__(self, folder: Path) -> None:
+        import ssl
+
+        self._file = folder / "node.pem"
+        self._seen = self._file.stat().st_mtime_ns
+        self.presenting = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.presenting.load_cert_chain(self._file)
+        self.trusting = ssl.create_default_context(cafile=folder / "ca.pem")
+        for context in (self.presenting, self.trusting):
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+
+    async def keep_fresh(self) -> None:
+        """Read the certificate again whenever it was replaced; open connections stay."""
+        while True:
+            await asyncio.sleep(RENEWAL_LOOK_S)
+            with suppress(OSError):  # the one that was read last goes on
+                changed = self._file.stat().st_mtime_ns
+                if changed != self._seen:
+                    self.presenting.load_cert_chain(self._file)
+                    self._seen = changed
+
+
 class Client:
     """One connection of a client, and the connection to a member that serves it once it needs one."""
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, members: Members, version: str
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        members: Members,
+        version: str,
+        secured: Secured | None = None,
     ) -> None:
         self._reader, self._writer = reader, writer
+        self._secured = secured
         self._members = members
         self._version = version
         self._member: asyncio.StreamWriter | None = None
@@ -94,6 +129,8 @@ class Client:
                 await self._answer_config(b"CONFIG cluster")
             case [b"get", b"AmazonElastiCache:cluster"]:
                 await self._answer_config(b"VALUE AmazonElastiCache:cluster")
+            case [b"config", b"set" | b"delete", *rest]:
+                await self._refuse_change(rest)
             case [b"version"] if self._member is None:
                 await self._answer(f"VERSION {self._version}\r\n".encode())
             case [b"quit"]:
@@ -110,6 +147,18 @@ class Client:
         self._members.refresh()
         config = self._members.config()
         await self._answer(b"%s 0 %d\r\n%s\r\nEND\r\n" % (title, len(config), config))
+
+    async def _refuse_change(self, words: list[bytes]) -> None:
+        """What is announced follows the members and is nobody else's to write; the data is read past all the same."""
+        lengths = [int(word) for word in words if word.isdigit() and len(word) < _LONGEST_NUMBER]
+        left = lengths[-1] + 2 if lengths else 0
+        while left > 0:
+            chunk = await self._reader.read(min(left, _CHUNK))
+            if not chunk:
+                raise ConnectionResetError("the client hung up inside a block of data")
+            left -= len(chunk)
+        await self._finish_replies()
+        await self._answer(b"CLIENT_ERROR the configuration of the cluster follows its members and cannot be set\r\n")
 
     async def _answer(self, reply: bytes) -> None:
         self._writer.write(reply)
@@ -134,7 +183,10 @@ class Client:
         self._members.refresh()
         for host, port in self._members.addresses:
             with suppress(OSError, TimeoutError):
-                return await asyncio.wait_for(asyncio.open_connection(host, port), CONNECT_TIMEOUT_S)
+                context = self._secured.trusting if self._secured is not None else None
+                name = host if context is not None else None
+                line = asyncio.open_connection(host, port, ssl=context, server_hostname=name)
+                return await asyncio.wait_for(line, CONNECT_TIMEOUT_S)
         await self._answer(b"SERVER_ERROR no cache node of this cluster accepts connections\r\n")
         raise ConnectionRefusedError("no member accepts connections")
 
@@ -155,7 +207,10 @@ class Client:
             return
         try:
             with suppress(OSError, TimeoutError):
-                member.write_eof()
+                if member.can_write_eof():
+                    member.write_eof()
+                else:  # over TLS; it answers what came before, too, and hangs up
+                    member.write(b"quit\r\n")
                 await asyncio.wait_for(replies, DRAIN_TIMEOUT_S)
         finally:
             replies.cancel()
@@ -183,8 +238,9 @@ def data_length(words: list[bytes]) -> int:
 class Responder:
     """Serves every client that connects."""
 
-    def __init__(self, folder: Path, version: str) -> None:
+    def __init__(self, folder: Path, version: str, secured: Secured | None = None) -> None:
         self._members = Members(folder)
+        self._secured = secured
         self._version = version
         self._connections = 0
 
@@ -194,7 +250,7 @@ class Responder:
             writer.close()
             return
         self._connections += 1
-        client = Client(reader, writer, self._members, self._version)
+        client = Client(reader, writer, self._members, self._version, self._secured)
         try:
             # OSError: a side hung up. ValueError: a line beyond the limit.
             with suppress(OSError, ValueError):
@@ -204,22 +260,31 @@ class Responder:
             await client.close()
 
 
-async def respond(folder: Path) -> None:
+async def respond(folder: Path, *, tls: bool = False) -> None:
     """Serve until the process is ended. Raises OSError when the address cannot be bound."""
     listen = json.loads((folder / "responder.json").read_text(encoding="utf-8"))
-    responder = Responder(folder, str(listen["version"]))
+    secured = Secured(folder) if tls else None
+    responder = Responder(folder, str(listen["version"]), secured)
     server = await asyncio.start_server(
-        responder.accept, str(listen["host"]), int(listen["port"]), limit=LINE_LIMIT, backlog=511
+        responder.accept,
+        str(listen["host"]),
+        int(listen["port"]),
+        limit=LINE_LIMIT,
+        backlog=511,
+        ssl=secured.presenting if secured is not None else None,
     )
-    async with server:
+    async with server, asyncio.TaskGroup() as tasks:
+        if secured is not None:
+            tasks.create_task(secured.keep_fresh())
         await server.serve_forever()
 
 
 def main() -> None:
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m cachekeep.endpoint.discovery FOLDER")
+    folder, *more = sys.argv[1:] or [""]
+    if not folder or more not in ([], ["--tls"]):
+        sys.exit("usage: python -m cachekeep.endpoint.discovery FOLDER [--tls]")
     os.umask(0o077)
-    asyncio.run(respond(Path(sys.argv[1])))
+    asyncio.run(respond(Path(folder), tls=bool(more)))
 
 
 if __name__ == "__main__":

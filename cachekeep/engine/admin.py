@@ -15,18 +15,24 @@ from collections.abc import Collection, Mapping, Sequence
 from libvalkey import ReplyError
 
 from cachekeep.codec.info import parse_info
+from cachekeep.domain.access import Rules
 from cachekeep.domain.engine import Engine
+from cachekeep.domain.migration import SourceFacts
 from cachekeep.domain.nodes import Address, NodeFacts
-from cachekeep.domain.ports import WorldError
 from cachekeep.domain.slots import Slots
+from cachekeep.domain.transit import CERTIFICATE, LINK_LIMIT
+from cachekeep.domain.world import WorldError
 from cachekeep.engine import alive, cluster, memcached
+from cachekeep.engine.access import OPEN, Access
 from cachekeep.engine.cluster_switch_over import cluster_switch_over
-from cachekeep.engine.facts import facts_of_memcached
-from cachekeep.engine.line import endpoint_of
+from cachekeep.engine.facts import LATCHED, facts_of_memcached
+from cachekeep.engine.line import endpoints_of
 from cachekeep.engine.look import TAKES_MANY, look, major_of_wire
 from cachekeep.engine.move_slots import move_slots
+from cachekeep.engine.outside import look_outside
 from cachekeep.engine.resp import ask, must, read_replies, refused
 from cachekeep.engine.switch_over import switch_over
+from cachekeep.engine.users import Told, set_users
 from cachekeep.engine.wire import Wire
 
 _BIND_DEADLINE_S = 1.0
@@ -40,6 +46,7 @@ class Admin:
 
     def __init__(
         self,
+        access: Access = OPEN,
         *,
         connect_timeout_s: float = 1.0,
         answer_timeout_s: float = 3.0,
@@ -48,18 +55,23 @@ class Admin:
     ) -> None:
         """look_timeout_s: for `facts`; a node that hangs must not hold up the others for long. save_timeout_s: how
         long `shutdown_saving` waits; an engine answers nobody while it saves its data."""
+        self._access = access
         self._connect_timeout_s = connect_timeout_s
         self._answer_timeout_s = answer_timeout_s
         self._look_timeout_s = min(look_timeout_s, answer_timeout_s)
         self._save_timeout_s = save_timeout_s
         self._wires: dict[tuple[Address, str], Wire] = {}
+        # What each engine was told of its users last, here; whether it is still so the engine itself says.
+        self._told: dict[Address, Told] = {}
 
     async def facts(self, engine: Engine, address: Address, settings: Collection[str]) -> NodeFacts:
-        wire = self._wire(address, "look", self._look_timeout_s)
+        wire = self._wire(address, "look", self._look_timeout_s, logs_in=engine.speaks_resp)
         if not engine.speaks_resp:
             stats, running = await memcached.stats(wire)
             return facts_of_memcached(stats, running, settings)
-        return await look(wire, settings)
+        seen = await look(wire, settings)
+        self._access.listens(address, seen.config)
+        return seen
 
     async def ping(self, address: Address, timeout_s: float) -> str | None:
         return await alive.ping(self._wire(address, "ping"), timeout_s)
@@ -76,11 +88,24 @@ class Admin:
         writer.close()
         return True
 
+    async def look_outside(self, address: Address) -> SourceFacts:
+        wire = Wire(address, self._connect_timeout_s, self._look_timeout_s)
+        try:
+            return await look_outside(wire)
+        finally:
+            await wire.close()
+
     async def follow(self, address: Address, primary: Address) -> None:
         await must(self._wire(address), ("REPLICAOF", primary.host, str(primary.port)))
 
     async def promote(self, address: Address) -> None:
         await must(self._wire(address), ("REPLICAOF", "NO", "ONE"))
+
+    async def latch(self, address: Address, *, on: bool) -> None:
+        """By a login that no server outside takes: it is used when a link is made, and only then."""
+        user = LATCHED if on else ""
+        # The user last: it is what is seen of it, and by itself has no effect.
+        await self.configure(address, {"masterauth": user, "masteruser": user})
 
     async def switch_over(
         self,
@@ -90,7 +115,7 @@ class Admin:
         successor_binds: Sequence[str],
         given_up: Collection[str],
     ) -> None:
-        await switch_over(address, successor, binds, successor_binds, given_up)
+        await switch_over(address, successor, binds, successor_binds, given_up, self._access)
 
     async def meet(self, address: Address, peer: Address) -> None:
         await cluster.meet(self._wire(address), peer)
@@ -125,7 +150,7 @@ class Admin:
         target_id: str,
         others: Sequence[Address],
     ) -> None:
-        await move_slots(address, slots, source_id, target, target_id, others)
+        await move_slots(address, slots, source_id, target, target_id, others, self._access)
 
     async def bind(self, address: Address, hosts: Sequence[str], given_up: Collection[str]) -> None:
         """See EngineAdmin.bind. Right after a process died the kernel may hold its address for a moment: retried
@@ -146,7 +171,7 @@ class Admin:
             await asyncio.sleep(_BIND_RETRY_S)
         if given_up:
             # An address that is no longer listened on keeps its open connections: they would read stale data.
-            await must(wire, *(("CLIENT", "KILL", "LADDR", endpoint_of(host, address.port)) for host in given_up))
+            await must(wire, *(("CLIENT", "KILL", "LADDR", at) for at in endpoints_of(given_up, address.port)))
 
     async def configure(self, address: Address, values: Mapping[str, str]) -> None:
         """See EngineAdmin.configure. Before version 7 values are set one by one: the error says which were."""
@@ -156,13 +181,48 @@ class Admin:
         if not pairs:
             return
         if await major_of_wire(wire) >= TAKES_MANY:
-            await must(wire, ("CONFIG", "SET", *(word for pair in pairs for word in pair)))
+            renewal = await cluster.renewal_for(wire, values) if LINK_LIMIT in values else None
+            # In one command: whoever finds the limit low knows that links are still to be renewed.
+            told = dict(pairs) | ({LINK_LIMIT: cluster.DROPS_EVERY_LINK} if renewal else {})
+            await must(wire, ("CONFIG", "SET", *(word for pair in told.items() for word in pair)))
+            self._access.listens(address, values)
+            if values.get("port") == "0":
+                await self._cut_plain(address)
+            if renewal:
+                await cluster.renew_links(self._wire(address), renewal, values[LINK_LIMIT])
             return
         for done, (name, value) in enumerate(pairs):
             reply = (await ask(wire, ("CONFIG", "SET", name, value)))[0]
             if isinstance(reply, ReplyError):
                 already = ", ".join(name for name, _ in pairs[:done]) or "nothing"
                 raise WorldError(f"{refused(wire, ('CONFIG', 'SET', name), reply)} (already set: {already})")
+
+    async def _cut_plain(self, address: Address) -> None:
+        """From now on it speaks TLS only: what is connected already is not encrypted. Ours goes last."""
+        kinds = ("normal", "pubsub", "replica", "master")
+        await ask(self._wire(address), *(("CLIENT", "KILL", "TYPE", kind) for kind in kinds))
+        await self.forget(address)
+
+    async def reload_certificate(self, engine: Engine, address: Address) -> None:
+        if engine.speaks_resp:
+            # The same names again: such a directive is carried out even where its value does not change.
+            await self.configure(address, {"tls-cert-file": CERTIFICATE, "tls-key-file": CERTIFICATE})
+        else:
+            await memcached.refresh_certificates(self._wire(address, "look", self._look_timeout_s))
+
+    async def set_users(self, address: Address, link: str, users: Rules) -> None:
+        login, wanted = self._access.login, Told(link, users)
+        if login is not None:
+            await set_users(self._wire(address), wanted, self._told.pop(address, None), login)
+            self._told[address] = wanted
+            # Those that came in before the engine knew the service come in again, as who they are.
+            for key, wire in list(self._wires.items()):
+                if key[0] == address and not wire.logged_in:
+                    await self._wires.pop(key).close()
+
+    async def save_soon(self, address: Address) -> None:
+        """See EngineAdmin.save_soon. An engine refuses while it writes such a file already: then that one does."""
+        await ask(self._wire(address), ("BGSAVE", "SCHEDULE"))
 
     async def shutdown_saving(self, address: Address) -> None:
         """See EngineAdmin.shutdown_saving.
@@ -171,7 +231,7 @@ class Admin:
         """
         # Before the save only: one that saves answers nobody.
         await self.ping(address, self._look_timeout_s)
-        wire = Wire(address, self._connect_timeout_s, self._save_timeout_s)
+        wire = Wire(address, self._connect_timeout_s, self._save_timeout_s, self._access)
 
         async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> object:
             writer.write(b"*2\r\n$8\r\nSHUTDOWN\r\n$4\r\nSAVE\r\n")
@@ -188,6 +248,7 @@ class Admin:
         await self.forget(address)
 
     async def forget(self, address: Address) -> None:
+        self._told.pop(address, None)
         for key in [key for key in self._wires if key[0] == address]:
             await self._wires.pop(key).close()
 
@@ -195,9 +256,17 @@ class Admin:
         for address in {address for address, _ in self._wires}:
             await self.forget(address)
 
-    def _wire(self, address: Address, purpose: str = "command", answer_timeout_s: float | None = None) -> Wire:
+    def _wire(
+        self,
+        address: Address,
+        purpose: str = "command",
+        answer_timeout_s: float | None = None,
+        *,
+        logs_in: bool = True,
+    ) -> Wire:
         wire = self._wires.get((address, purpose))
         if wire is None:
             timeout_s = self._answer_timeout_s if answer_timeout_s is None else answer_timeout_s
-            wire = self._wires[address, purpose] = Wire(address, self._connect_timeout_s, timeout_s)
+            wire = Wire(address, self._connect_timeout_s, timeout_s, self._access, logs_in=logs_in)
+            self._wires[address, purpose] = wire
         return wire

@@ -9,7 +9,7 @@ import asyncio
 
 from libvalkey import ReplyError
 
-from cachekeep.domain.ports import WorldError
+from cachekeep.domain.world import WorldError
 from cachekeep.engine.resp import ask
 from cachekeep.engine.wire import DroppedError, Wire
 

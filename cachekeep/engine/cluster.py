@@ -6,13 +6,16 @@ Used by engine.admin. Each is idempotent: where the engine refuses what is done 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from libvalkey import ReplyError
 
 from cachekeep.codec.cluster_nodes import parse_cluster
 from cachekeep.domain.nodes import Address, ClusterFacts
-from cachekeep.domain.ports import WorldError
 from cachekeep.domain.slots import Slots, numbers_of, ranges_of
+from cachekeep.domain.transit import LINK_LIMIT
+from cachekeep.domain.world import WorldError
 from cachekeep.engine.look import TAKES_MANY, major_of_wire
 from cachekeep.engine.resp import ask, must, refused
 from cachekeep.engine.wire import Wire
@@ -22,6 +25,21 @@ _ADDED_AT_ONCE = 4096
 _VOTE_S = 0.1
 _TAKEN_S = 1.0
 _POLL_S = 0.001
+DROPS_EVERY_LINK = "1"
+"""As LINK_LIMIT: every link holds more than a byte."""
+# The engine looks at its links ten times a second; peers tell their new ports within seconds.
+_LINKS_S = 15.0
+_AGAIN_S = 2.0
+_LINKS_POLL_S = 0.02
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """Of the links of a node's cluster bus. begun_ms: when, by its clock; older links are to go. again: it was broken
+    off before."""
+
+    begun_ms: int
+    again: bool
 
 
 def bus_port(port: int) -> int:
@@ -125,3 +143,42 @@ async def is_primary(wire: Wire, within_s: float) -> bool:
             return False
         await asyncio.sleep(_POLL_S)
     return True
+
+
+async def renewal_for(wire: Wire, values: Mapping[str, str]) -> Renewal | None:
+    """What setting these directives means to the links of the cluster bus; None where they may stay."""
+    now, moment = await must(wire, ("CONFIG", "GET", "tls-cluster"), ("TIME",))
+    limit = (await must(wire, ("CONFIG", "GET", LINK_LIMIT)))[0]
+    again = limit[1] != values[LINK_LIMIT]
+    if now[1] == values["tls-cluster"] and not again:
+        return None
+    # By the engine's own clock, by which its links are dated.
+    return Renewal(int(moment[0]) * 1000 + int(moment[1]) // 1000, again)
+
+
+async def renew_links(wire: Wire, renewal: Renewal, limit: str) -> None:
+    """Wait until the node has no link of the cluster bus from before, then give it `limit` back.
+
+    A link keeps the encryption that it was made with, and no command closes one. Redis 7.0 makes them anew by itself:
+    with its encryption a node's announced ports change, and a new address is a new link. For others LINK_LIMIT is so
+    low by now that the engine drops each link at its next look. Raises WorldError when links stay; the limit then
+    stays low, too, by which it is seen that this is to be done again; then there are some looks of the engine, and no
+    more proof, as links that were new already are as good as newer ones.
+    Source: redis 7.0.15 cluster.c, `nodeUpdateAddressIfNeeded`; valkey cluster_legacy.c,
+    `freeClusterLinkOnBufferLimitReached`.
+    """
+    deadline = asyncio.get_running_loop().time() + (_AGAIN_S if renewal.again else _LINKS_S)
+    while True:
+        made = [_created_ms(link) for link in (await must(wire, ("CLUSTER", "LINKS")))[0]]
+        if all(at >= renewal.begun_ms for at in made):
+            break
+        if asyncio.get_running_loop().time() > deadline:
+            if renewal.again:
+                break
+            raise WorldError(f"{wire.address} keeps links of its cluster bus from before its encryption changed")
+        await asyncio.sleep(_LINKS_POLL_S)
+    await must(wire, ("CONFIG", "SET", LINK_LIMIT, limit))
+
+
+def _created_ms(link: list[str | int]) -> int:
+    return int(dict(zip(link[::2], link[1::2], strict=True))["create-time"])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 
 from cachekeep.domain.nodes import Address
-from cachekeep.domain.ports import WorldError
+from cachekeep.domain.world import WorldError
 from cachekeep.engine.cluster import is_primary
 from cachekeep.engine.line import Line
 from cachekeep.engine.resp import must
@@ -50,8 +50,8 @@ async def _without_votes(wire: Wire) -> None:
         return
     old = new = None
     try:
-        old = Side(await Line.connect(Address(role[1], int(role[2])), _ANSWER_S))
-        new = Side(await Line.connect(wire.address, _ANSWER_S))
+        old = Side(await Line.connect(Address(role[1], int(role[2])), _ANSWER_S, wire.access))
+        new = Side(await Line.connect(wire.address, _ANSWER_S, wire.access))
         try:
             await pause_until_equal(old, new)
         except BaseException:

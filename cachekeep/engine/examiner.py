@@ -23,8 +23,9 @@ from cachekeep.codec.info import databases_used, parse_info
 from cachekeep.codec.watched_answers import printable
 from cachekeep.domain.metric_ports import SampledKey
 from cachekeep.domain.metrics import Place
-from cachekeep.domain.ports import WorldError
-from cachekeep.engine.meter_line import refused_login, tls_context
+from cachekeep.domain.world import WorldError
+from cachekeep.engine.access import OPEN, Access, unknown_user
+from cachekeep.engine.meter_line import context_of, login_words, refused_login
 from cachekeep.engine.own_sockets import own_sockets
 
 Command = tuple[str | bytes, ...]
@@ -52,14 +53,15 @@ class EngineExaminer:
     ours: the addresses and ports from which this process is connected to a port.
     """
 
-    def __init__(self, ours: Callable[[int], Collection[tuple[str, int]]] = own_sockets) -> None:
+    def __init__(self, ours: Callable[[int], Collection[tuple[str, int]]] = own_sockets, access: Access = OPEN) -> None:
+        self._access = access
         self._ours = ours
 
     async def clients_by_address(self, place: Place) -> Mapping[str, int]:
         """Connections by IP address, the busiest first, at most 1000 addresses. Replicas and we are left out."""
         if not place.speaks_resp:
             return {}
-        async with _deadline(place, _CLIENTS_WITHIN_S), _talk(place) as talk:
+        async with _deadline(place, _CLIENTS_WITHIN_S), _talk(place, self._access) as talk:
             (listed,) = await talk.must(("CLIENT", "LIST"))
             ours = await asyncio.to_thread(self._ours, place.address.port)
             return _count(talk.text(listed), talk.own_port, ours)
@@ -73,7 +75,7 @@ class EngineExaminer:
             return ()
         found: dict[tuple[int, bytes], SampledKey] = {}
         try:
-            async with _deadline(place, within_s), _talk(place) as talk:
+            async with _deadline(place, within_s), _talk(place, self._access) as talk:
                 await _sample(talk, most, found)
                 await _ask_types(talk, found)
         except WorldError:
@@ -230,11 +232,11 @@ async def _deadline(place: Place, within_s: float) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _talk(place: Place) -> AsyncIterator[_Talk]:
+async def _talk(place: Place, access: Access) -> AsyncIterator[_Talk]:
     """A connection that is logged in. Raises WorldError."""
     # In a thread: the system's authorities are a large file.
-    context = await asyncio.to_thread(tls_context, place) if place.tls else None
-    name = (place.server_name or place.address.host) if place.tls else None
+    context = await asyncio.to_thread(context_of, place, access)
+    name = (place.server_name or place.address.host) if context else None
     try:
         async with asyncio.timeout(_CONNECT_WITHIN_S):
             reader, writer = await asyncio.open_connection(
@@ -249,12 +251,17 @@ async def _talk(place: Place) -> AsyncIterator[_Talk]:
         raise WorldError(f"cannot connect to {place.address}: {error.strerror or error}") from error
     try:
         talk = _Talk(place, reader, writer)
-        if place.password:
-            login = ("AUTH", place.username, place.password) if place.username else ("AUTH", place.password)
-            await talk.must(login)
+        if words := login_words(place, access):
+            await _log_in(talk, words, place)
         yield talk
     finally:
         await _close(writer)
+
+
+async def _log_in(talk: _Talk, words: Command, place: Place) -> None:
+    (answer,) = await talk.ask(words)
+    if isinstance(answer, ReplyError) and not (place.own and unknown_user(answer)):
+        raise talk.refused(words, answer)
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:

@@ -27,7 +27,7 @@ from cachekeep.codec.watched_answers import (
 from cachekeep.domain.metric_ports import Explored, FoundNode
 from cachekeep.domain.metrics import Place
 from cachekeep.domain.nodes import Address, is_ip
-from cachekeep.domain.ports import WorldError
+from cachekeep.domain.world import WorldError
 from cachekeep.engine.meter_line import MeterLine, bulk, refused_login, reply
 from cachekeep.engine.name_lookup import NameLookup
 

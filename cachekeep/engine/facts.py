@@ -7,12 +7,18 @@ from collections.abc import Collection, Mapping
 from cachekeep.codec.info import count_keys, databases_used, hashes_with_expiring_fields, replicas_waiting
 from cachekeep.domain.nodes import Address, ClusterFacts, NodeFacts, Role
 
+# As module/iam_auth.c names itself; a field of its own where it is loaded.
+IAM_MODULE = "cachekeep_iam"
+# The user that a latched engine logs in to its primary as (steps.Latch): nobody has one of that name.
+LATCHED = "cachekeep-latched"
+_NOT_CONFIG = ("bind", "masteruser")
+
 
 def facts_of_engine(
-    info: Mapping[str, str], config: Mapping[str, str], cluster: ClusterFacts | None = None
+    info: Mapping[str, str], config: Mapping[str, str], cluster: ClusterFacts | None = None, acl: str | None = None
 ) -> NodeFacts:
-    """Read INFO and CONFIG GET of Valkey or Redis. config holds `bind` besides what was asked for. cluster: what it
-    knows of its cluster.
+    """Read INFO and CONFIG GET of Valkey or Redis. config holds `bind` and `masteruser` besides what was asked for.
+    cluster: what it knows of its cluster. acl: see NodeFacts.
 
     A replica's offset is what it has applied (`slave_repl_offset`), not what it has received
     (`slave_read_repl_offset`): what was not applied when a replica is promoted is gone.
@@ -36,12 +42,18 @@ def facts_of_engine(
         maxmemory_bytes=_number(info, "maxmemory"),
         keys=count_keys(info),
         clients=_number(info, "connected_clients"),
-        config={name: value for name, value in config.items() if name != "bind"},
+        config={name: value for name, value in config.items() if name not in _NOT_CONFIG},
         databases_used=databases_used(info),
         expiring_fields=hashes_with_expiring_fields(info),
         unexpected_errors=_number(info, "unexpected_error_replies"),
         replicas_waiting=replicas_waiting(info),
         cluster=cluster,
+        keys_loaded=_number(info, "rdb_last_load_keys_loaded") + _number(info, "rdb_last_load_keys_expired")
+        if "rdb_last_load_keys_loaded" in info
+        else None,
+        takes_tokens=IAM_MODULE in info,
+        acl=acl,
+        latched=config.get("masteruser") == LATCHED,
     )
 
 

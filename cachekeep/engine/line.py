@@ -10,13 +10,16 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 from libvalkey import ProtocolError, Reader, ReplyError, pack_command
 
 from cachekeep.domain.nodes import Address
-from cachekeep.domain.ports import WorldError
+from cachekeep.domain.transit import internal_ports
+from cachekeep.domain.world import WorldError
+from cachekeep.engine.access import OPEN, Access, unknown_user
+from cachekeep.engine.secured import Way
 
 Words = tuple[str | bytes | int, ...]
 _NONE = object()
@@ -29,26 +32,55 @@ class LineError(WorldError):
 class Line(asyncio.Protocol):
     """Open one with `connect`. Replies are bytes, numbers and lists; an error reply is a ReplyError value."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, access: Access = OPEN) -> None:
         self.address = address
+        self.access = access
         self.lost = False
+        # As the service's own user.
+        self.logged_in = False
         self._transport: asyncio.WriteTransport | None = None
         self._parser = Reader(notEnoughData=_NONE)
         self._waiting: deque[_Batch] = deque()
 
     @classmethod
-    async def connect(cls, address: Address, timeout_s: float) -> Line:
-        """Raises LineError with address and reason."""
+    async def connect(cls, address: Address, timeout_s: float, access: Access = OPEN) -> Line:
+        """Connected and logged in as the service's user, or as `default` where the engine does not know that one.
+
+        Raises LineError with address and reason.
+        """
+
+        async def connect(way: Way) -> Line:
+            at, context = way
+            name = at.host if context else None
+            loop = asyncio.get_running_loop()
+            _, made = await loop.create_connection(
+                lambda: cls(address, access), at.host, at.port, ssl=context, server_hostname=name
+            )
+            return made
+
         try:
             async with asyncio.timeout(timeout_s):
-                loop = asyncio.get_running_loop()
-                _, line = await loop.create_connection(lambda: cls(address), address.host, address.port)
+                line = await access.through(address, connect)
         except TimeoutError as error:
             raise LineError(f"cannot connect to {address} within {timeout_s:g} s") from error
         except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else str(error)
+            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
             raise LineError(f"cannot connect to {address}: {reason}") from error
+        try:
+            await line._log_in(timeout_s)
+        except BaseException:
+            line.close()
+            raise
         return line
+
+    async def _log_in(self, timeout_s: float) -> None:
+        if not self.access.words:
+            return
+        # Not by `check`: a password is never part of a text.
+        reply = (await self.ask(self.access.words, timeout_s=timeout_s))[0]
+        self.logged_in = not isinstance(reply, ReplyError)
+        if not self.logged_in and not unknown_user(reply):
+            raise LineError(f"{self.address} refused the service's login: {reply}")
 
     def send(self, *commands: Words) -> asyncio.Future[list[Any]]:
         """Write the commands in one go. The future has their replies in order, or a LineError."""
@@ -137,3 +169,8 @@ def check(address: Address, command: Sequence[object], reply: object) -> None:
 def endpoint_of(host: str, port: int) -> str:
     """An address as the engine itself writes it in CLIENT LIST."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def endpoints_of(hosts: Iterable[str], port: int) -> list[str]:
+    """Every local end that a connection by these hosts can have: on the group's port, or behind its switch."""
+    return [endpoint_of(host, at) for host in hosts for at in (port, *internal_ports(port))]

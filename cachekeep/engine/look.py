@@ -8,17 +8,18 @@ from typing import Any
 from libvalkey import ReplyError
 
 from cachekeep.codec.cluster_nodes import parse_cluster
-from cachekeep.codec.info import parse_info
+from cachekeep.codec.info import has_module, parse_info
+from cachekeep.domain.access import acl_seen
 from cachekeep.domain.nodes import ClusterFacts, NodeFacts
-from cachekeep.domain.ports import WorldError
-from cachekeep.engine.facts import facts_of_engine
+from cachekeep.domain.world import WorldError
+from cachekeep.engine.facts import IAM_MODULE, facts_of_engine
 from cachekeep.engine.resp import Command, ask, must, refused
 from cachekeep.engine.wire import Wire
 
 # From this version on CONFIG GET takes several names, CONFIG SET several values (all or nothing) and INFO
 # several sections.
 TAKES_MANY = 7
-_SECTIONS = ("server", "clients", "memory", "persistence", "stats", "replication", "cluster", "keyspace")
+_SECTIONS = ("server", "clients", "memory", "persistence", "stats", "replication", "cluster", "keyspace", "modules")
 _CLUSTER: tuple[Command, ...] = (("CLUSTER", "NODES"), ("CLUSTER", "INFO"), ("CLUSTER", "GETSLOTMIGRATIONS"))
 
 
@@ -27,26 +28,35 @@ async def look(wire: Wire, settings: Collection[str]) -> NodeFacts:
 
     Of a node that loads its data it is not told what it knows of its cluster. Raises WorldError.
     """
-    names = ["bind", *sorted(set(settings) - {"bind"})]
+    names = ["bind", "masteruser", *sorted(set(settings) - {"bind"})]
     if wire.major >= TAKES_MANY:
         commands: list[Command] = [("INFO", *_SECTIONS), ("CONFIG", "GET", *names)]
     else:  # or not known yet
         commands = [("INFO",), *(("CONFIG", "GET", name) for name in names)]
     more = _cluster_commands(wire) if wire.cluster else []
-    replies = await ask(wire, *commands, *more)
+    *replies, users = await ask(wire, *commands, *more, ("ACL", "USERS"))
     for command, reply in zip(commands, replies, strict=False):
         if isinstance(reply, ReplyError):
             raise refused(wire, command, reply)
     info = parse_info(replies[0])
+    if has_module(replies[0], IAM_MODULE):
+        info |= {IAM_MODULE: "loaded"}
     wire.major = major_of(info)
     wire.cluster = info.get("cluster_enabled") == "1"
     config = _config(replies[1 : len(commands)])
     if not wire.cluster or info.get("loading") == "1":  # it refuses CLUSTER while it loads
-        return facts_of_engine(info, config)
+        return facts_of_engine(info, config, acl=_acl(wire, users))
     if not more:
         more = _cluster_commands(wire)
         replies += await ask(wire, *more)
-    return facts_of_engine(info, config, _cluster(wire, more, replies[len(commands) :]))
+    return facts_of_engine(info, config, _cluster(wire, more, replies[len(commands) :]), acl=_acl(wire, users))
+
+
+def _acl(wire: Wire, users: Any) -> str | None:  # noqa: ANN401  # whatever was answered
+    """Not in as the service's own user: whatever the others are, that one is to be set."""
+    if wire.access.login is None:
+        return None
+    return acl_seen(users) if wire.logged_in and isinstance(users, list) else ""
 
 
 async def major_of_wire(wire: Wire) -> int:

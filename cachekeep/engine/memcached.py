@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from cachekeep.domain.world import WorldError
 from cachekeep.engine.wire import GarbledError, Wire
 
 _LINES_LIMIT = 2000
@@ -18,6 +19,19 @@ async def stats(wire: Wire) -> tuple[dict[str, str], dict[str, str]]:
         return await _table(reader), await _table(reader)
 
     return await wire.exchange(talk)
+
+
+async def refresh_certificates(wire: Wire) -> None:
+    """Raises WorldError when it cannot read them; the old ones stay then."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
+        writer.write(b"refresh_certs\r\n")
+        await writer.drain()
+        return (await reader.readuntil(b"\n")).decode("utf-8", "replace").strip()
+
+    said = await wire.exchange(talk)
+    if said != "OK":
+        raise WorldError(f"{wire.address} does not take its new certificate: {said[:80]}")
 
 
 async def _table(reader: asyncio.StreamReader) -> dict[str, str]:

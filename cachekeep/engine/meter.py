@@ -16,8 +16,9 @@ from cachekeep.codec.info_view import InfoView
 from cachekeep.codec.latency_histogram import parse_latencies
 from cachekeep.codec.watched_answers import printable
 from cachekeep.domain.metrics import Buckets, Place
-from cachekeep.domain.ports import WorldError
-from cachekeep.engine.meter_line import MeterLine, bulk, refused_login, reply, table
+from cachekeep.domain.world import WorldError
+from cachekeep.engine.access import OPEN, Access, unknown_user
+from cachekeep.engine.meter_line import MeterLine, bulk, login_words, refused_login, reply, table
 
 T = TypeVar("T")
 _INFO = pack_command(("INFO", "all"))
@@ -32,7 +33,9 @@ _HINTS = {
 class EngineMeter:
     """Connects when it must, keeps the line while answers come."""
 
-    def __init__(self, connect_timeout_s: float = 1.0, answer_timeout_s: float = 1.0) -> None:
+    def __init__(self, connect_timeout_s: float = 1.0, answer_timeout_s: float = 1.0, access: Access = OPEN) -> None:
+        """access: for own nodes."""
+        self._access = access
         self._connect_timeout_s = connect_timeout_s
         self._answer_timeout_s = answer_timeout_s
         self._lines: dict[Place, MeterLine] = {}
@@ -73,11 +76,10 @@ class EngineMeter:
             return await talk(place, await self._connect(place))
 
     async def _connect(self, place: Place) -> MeterLine:
-        line = self._lines[place] = await MeterLine.connect(place, self._connect_timeout_s)
-        if place.speaks_resp and place.password:
-            names = (place.username,) if place.username else ()
-            answer = await line.ask(pack_command(("AUTH", *names, place.password)), reply, self._answer_timeout_s)
-            if isinstance(answer, ReplyError):
+        line = self._lines[place] = await MeterLine.connect(place, self._connect_timeout_s, self._access)
+        if words := login_words(place, self._access):
+            answer = await line.ask(pack_command(words), reply, self._answer_timeout_s)
+            if isinstance(answer, ReplyError) and not (place.own and unknown_user(answer)):
                 line.close()
                 raise refused_login(place, str(answer))
         return line

@@ -19,7 +19,8 @@ from libvalkey import ProtocolError, Reader
 from cachekeep.codec.info_view import Layout
 from cachekeep.codec.watched_answers import printable
 from cachekeep.domain.metrics import Place
-from cachekeep.domain.ports import WorldError
+from cachekeep.domain.world import WorldError
+from cachekeep.engine.access import OPEN, Access
 
 ANSWER_LIMIT_BYTES = 4 << 20
 _GONE_S = 1.0
@@ -46,9 +47,9 @@ class MeterLine(asyncio.Protocol):
         self._gone = asyncio.Event()
 
     @classmethod
-    async def connect(cls, place: Place, timeout_s: float) -> MeterLine:
-        """Raises WorldError with address and reason."""
-        context, line = tls_context(place) if place.tls else None, cls(place)
+    async def connect(cls, place: Place, timeout_s: float, access: Access = OPEN) -> MeterLine:
+        """access: for own nodes. Raises WorldError with address and reason."""
+        context, line = context_of(place, access), cls(place)
         try:
             async with asyncio.timeout(timeout_s):
                 loop = asyncio.get_running_loop()
@@ -182,6 +183,24 @@ def _unconnected(place: Place, error: Exception, timeout_s: float, *, answered: 
     # Numbers of the resolver are below zero and have texts of their own.
     number = getattr(error, "errno", None) or 0
     return f"cannot connect to {at}: {os.strerror(number) if number > 0 else error}"
+
+
+def login_words(place: Place, access: Access) -> tuple[str, ...]:
+    """The command that logs in at the place; () where there is nothing to say. Never part of a text."""
+    if not place.speaks_resp:
+        return ()
+    if place.own:
+        return access.words
+    if not place.password:
+        return ()
+    return ("AUTH", place.username, place.password) if place.username else ("AUTH", place.password)
+
+
+def context_of(place: Place, access: Access) -> ssl.SSLContext | None:
+    """What the place is verified with; None where it is plain. Raises WorldError."""
+    if place.own:
+        return access.context_for(place.address)
+    return tls_context(place) if place.tls else None
 
 
 def tls_context(place: Place) -> ssl.SSLContext:

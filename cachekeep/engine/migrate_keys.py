@@ -66,7 +66,7 @@ async def migrate_keys(
         if loop.time() >= deadline:
             return False
         begun = loop.time()
-        sent = source.send(_migrate(address, keys, _USUAL_MS, replace=replace), _keys_command(slot, pace))
+        sent = source.send(_migrate(target, address, keys, _USUAL_MS, replace=replace), _keys_command(slot, pace))
         moved, left = await source.answer(sent, _ANSWER_S)
         pace.took(loop.time() - begun)
         if isinstance(moved, ReplyError):
@@ -74,7 +74,7 @@ async def migrate_keys(
             for _ in range(2):
                 await target.must(("PING",), timeout_s=1.0)
             if str(moved).startswith("IOERR"):
-                await _one_by_one(source, address, keys)
+                await _one_by_one(source, target, address, keys)
             elif "BUSYKEY" not in str(moved) or replace:
                 check(source.address, ("MIGRATE", str(address)), moved)
             replace = True
@@ -85,20 +85,24 @@ async def migrate_keys(
     return True
 
 
-async def _one_by_one(source: Line, address: Address, keys: Sequence[bytes]) -> None:
+async def _one_by_one(source: Line, target: Line, address: Address, keys: Sequence[bytes]) -> None:
     """For keys that were not moved in the usual time by a target that lives: each alone, with a time by its size."""
     for key in keys:
         size = (await source.must(("MEMORY", "USAGE", key), timeout_s=_ANSWER_S))[0]
         if size is None:
             continue
         limit_ms = min(_MOST_MS, _USUAL_MS + int(size) // _SLOWEST_BYTES_PER_MS)
-        command = _migrate(address, [key], limit_ms, replace=True)
-        await source.must(command, timeout_s=limit_ms / 1000 + _ANSWER_S)
+        command = _migrate(target, address, [key], limit_ms, replace=True)
+        reply = (await source.ask(command, timeout_s=limit_ms / 1000 + _ANSWER_S))[0]
+        # Not the command itself: it holds the service's password.
+        check(source.address, ("MIGRATE", str(address)), reply)
 
 
-def _migrate(address: Address, keys: Sequence[bytes], limit_ms: int, *, replace: bool) -> tuple[Any, ...]:
+def _migrate(target: Line, address: Address, keys: Sequence[bytes], limit_ms: int, *, replace: bool) -> tuple[Any, ...]:
     option = ("REPLACE",) if replace else ()
-    return ("MIGRATE", address.host, address.port, "", 0, limit_ms, *option, "KEYS", *keys)
+    # As whom we are there ourselves. Engines keep it out of SLOWLOG and MONITOR.
+    login = ("AUTH2", *target.access.words[1:]) if target.logged_in else ()
+    return ("MIGRATE", address.host, address.port, "", 0, limit_ms, *option, *login, "KEYS", *keys)
 
 
 def _keys_command(slot: int, pace: Pace) -> tuple[Any, ...]:

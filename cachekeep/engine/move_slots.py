@@ -22,8 +22,9 @@ from libvalkey import ReplyError
 from cachekeep.codec.cluster_nodes import parse_cluster
 from cachekeep.codec.info import count_keys, parse_info
 from cachekeep.domain.nodes import Address, ClusterFacts, Role
-from cachekeep.domain.ports import WorldError
 from cachekeep.domain.slots import Slots, numbers_of, ranges_of, slots_text
+from cachekeep.domain.world import WorldError
+from cachekeep.engine.access import OPEN, Access
 from cachekeep.engine.line import Line, LineError, Words
 from cachekeep.engine.migrate_keys import Pace, first_keys, migrate_keys
 
@@ -62,13 +63,19 @@ class Work:
 
 
 async def move_slots(
-    address: Address, slots: Slots, source_id: str, target: Address, target_id: str, others: Sequence[Address]
+    address: Address,
+    slots: Slots,
+    source_id: str,
+    target: Address,
+    target_id: str,
+    others: Sequence[Address],
+    access: Access = OPEN,
 ) -> None:
     """See EngineAdmin.move_slots. Raises WorldError when an end refuses or does not answer, and for slots that the
     source does not own, once the others are moved."""
     deadline = asyncio.get_running_loop().time() + _BUDGET_S
     async with contextlib.AsyncExitStack() as stack:
-        source_lines, target_lines = [await _open(stack, address)], [await _open(stack, target)]
+        source_lines, target_lines = [await _open(stack, address, access)], [await _open(stack, target, access)]
         source_facts, target_facts = await asyncio.gather(
             _facts(source_lines[0], source_id), _facts(target_lines[0], target_id)
         )
@@ -77,9 +84,9 @@ async def move_slots(
         lanes = _LANES if move.waits else _FEW_LANES
         for lines in (source_lines, target_lines):
             more = min(lanes, max(_WORKERS, len(work.to_move))) - len(lines)
-            lines += await asyncio.gather(*(_open(stack, lines[0].address) for _ in range(more)))
+            lines += await asyncio.gather(*(_open(stack, lines[0].address, access) for _ in range(more)))
         if not move.waits:
-            move.others = [line async for line in _reachable(stack, others)]
+            move.others = [line async for line in _reachable(stack, others, access)]
         await _end(move, work.ended, source_facts, target_facts)
         await _tell_owner(move, work.to_move, target_facts)
         for at in range(0, len(work.to_move), _BATCH):
@@ -107,16 +114,18 @@ def divide(slots: frozenset[int], source: ClusterFacts, target: ClusterFacts) ->
     return Work(tuple(sorted(ended)), tuple(mine), tuple(sorted(slots - there - set(mine))))
 
 
-async def _open(stack: contextlib.AsyncExitStack, address: Address) -> Line:
-    line = await Line.connect(address, _CONNECT_S)
+async def _open(stack: contextlib.AsyncExitStack, address: Address, access: Access) -> Line:
+    line = await Line.connect(address, _CONNECT_S, access)
     stack.callback(line.close)
     return line
 
 
-async def _reachable(stack: contextlib.AsyncExitStack, addresses: Sequence[Address]) -> AsyncIterator[Line]:
+async def _reachable(
+    stack: contextlib.AsyncExitStack, addresses: Sequence[Address], access: Access
+) -> AsyncIterator[Line]:
     for address in addresses:
         with contextlib.suppress(LineError):  # gossip will tell it
-            yield await _open(stack, address)
+            yield await _open(stack, address, access)
 
 
 async def _facts(line: Line, node_id: str) -> ClusterFacts:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from cachekeep.domain.ports import WorldError
+from cachekeep.domain.world import WorldError
 
 MOST = 16
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from libvalkey import ProtocolError, Reader, ReplyError, pack_command
 
-from cachekeep.domain.ports import WorldError
+from cachekeep.domain.world import WorldError
 from cachekeep.engine.wire import GarbledError, Wire
 
 Command = tuple[str, ...]

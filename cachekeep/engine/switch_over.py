@@ -34,8 +34,9 @@ from libvalkey import ReplyError
 
 from cachekeep.codec.info import parse_info
 from cachekeep.domain.nodes import Address
-from cachekeep.domain.ports import WorldError
-from cachekeep.engine.line import Line, LineError, Words, check, endpoint_of
+from cachekeep.domain.world import WorldError
+from cachekeep.engine.access import OPEN, Access
+from cachekeep.engine.line import Line, LineError, Words, check, endpoints_of
 
 # The pause outlasts all that may come before it is lifted. After _LATE_S nothing is begun that must end before that.
 _PAUSE_MS = 10_000
@@ -81,6 +82,7 @@ async def switch_over(
     binds: Sequence[str],
     successor_binds: Sequence[str],
     given_up: Collection[str],
+    access: Access = OPEN,
 ) -> None:
     """See EngineAdmin.switch_over. Takes a few milliseconds, at most about eight seconds.
 
@@ -88,8 +90,8 @@ async def switch_over(
     """
     old = new = None
     try:
-        old = await _side(address, binds)
-        new = await _side(successor, successor_binds)
+        old = await _side(address, binds, access)
+        new = await _side(successor, successor_binds, access)
         await _until_close(old, new)
         late = asyncio.get_running_loop().time() + _LATE_S
         try:
@@ -106,8 +108,8 @@ async def switch_over(
                 side.line.close()
 
 
-async def _side(address: Address, binds: Sequence[str]) -> Side:
-    line = await Line.connect(address, _ANSWER_S)
+async def _side(address: Address, binds: Sequence[str], access: Access) -> Side:
+    line = await Line.connect(address, _ANSWER_S, access)
     try:
         pair = (await line.must(("CONFIG", "GET", "bind"), timeout_s=_ANSWER_S))[0]
     except BaseException:
@@ -280,7 +282,7 @@ async def _listen(side: Side, hosts: tuple[str, ...]) -> None:
 
 def _kills(side: Side, hosts: Collection[str]) -> list[Words]:
     """The connections that came in by these; such an address may be listened on elsewhere now."""
-    return [("CLIENT", "KILL", "LADDR", endpoint_of(host, side.address.port)) for host in hosts]
+    return [("CLIENT", "KILL", "LADDR", at) for at in endpoints_of(hosts, side.address.port)]
 
 
 async def tell(side: Side, *commands: Words) -> None:
@@ -296,7 +298,7 @@ async def _is_gone(side: Side) -> bool:
     if not side.line.lost:
         return False
     try:
-        side.line = await Line.connect(side.address, _UNDO_S)
+        side.line = await Line.connect(side.address, _UNDO_S, side.line.access)
     except LineError as error:
         return isinstance(error.__cause__, ConnectionRefusedError)
     return False

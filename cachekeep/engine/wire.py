@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from libvalkey import ReplyError, pack_command
+
 from cachekeep.domain.nodes import Address
-from cachekeep.domain.ports import WorldError
+from cachekeep.domain.world import NotAskedError, WorldError
+from cachekeep.engine.access import OPEN, Access, unknown_user
+from cachekeep.engine.secured import Way
 
 T = TypeVar("T")
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -30,15 +35,33 @@ class DroppedError(WorldError):
     """The node took the connection and dropped it before it answered."""
 
 
+async def _open(way: Way) -> Streams:
+    at, context = way
+    name = at.host if context else None
+    return await asyncio.open_connection(at.host, at.port, limit=_BUFFER_BYTES, ssl=context, server_hostname=name)
+
+
 class Wire:
     """Connects when it must, keeps the connection while exchanges end well.
 
     major, cluster, migrates: set by the user of the wire to what it learned of the engine (its major version, that it
-    is in cluster mode, that it knows atomic slot migrations); unknown again after every new connection.
+    is in cluster mode, that it knows atomic slot migrations); unknown again after every new connection. logged_in: as
+    the service's own user.
     """
 
-    def __init__(self, address: Address, connect_timeout_s: float, answer_timeout_s: float) -> None:
+    def __init__(
+        self,
+        address: Address,
+        connect_timeout_s: float,
+        answer_timeout_s: float,
+        access: Access = OPEN,
+        *,
+        logs_in: bool = True,
+    ) -> None:
+        """logs_in: as the service's user. Not for memcached, which has no users here."""
         self.address = address
+        self.access = access
+        self._logs_in = logs_in and bool(access.words)
         self._unknown()
         self._connect_timeout_s = connect_timeout_s
         self._answer_timeout_s = answer_timeout_s
@@ -64,10 +87,13 @@ class Wire:
                 raise DroppedError(f"{self.address} dropped the connection ({error or 'end of stream'})") from error
 
     async def _once(self, talk: Talk[T]) -> T:
+        fresh = self._streams is None
         streams = self._streams or await self._connect()
         self._streams = None
         try:
             async with asyncio.timeout(self._answer_timeout_s):
+                if fresh and self._logs_in:
+                    await self._log_in(*streams)
                 result = await talk(*streams)
             self._streams = streams
             return result
@@ -85,20 +111,38 @@ class Wire:
         self.major = 0
         self.cluster = False
         self.migrates = True
+        self.logged_in = False
 
     async def _connect(self) -> Streams:
         self._unknown()
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                return await asyncio.open_connection(self.address.host, self.address.port, limit=_BUFFER_BYTES)
+                return await self.access.through(self.address, _open)
         except TimeoutError as error:
             raise WorldError(
                 f"cannot connect to {self.address} within {self._connect_timeout_s:g} s; is its process stopped?"
             ) from error
+        except ssl.SSLCertVerificationError as error:
+            # Whoever shows a certificate lives; the authority may be another one by now.
+            raise NotAskedError(f"cannot connect to {self.address}: {error}") from error
         except OSError as error:
-            # Not error.strerror: asyncio puts a sentence of its own there, without the reason.
-            reason = os.strerror(error.errno) if error.errno else str(error)
+            # Not error.strerror: asyncio puts a sentence of its own there, without the reason. Numbers of the resolver
+            # are below zero and have texts of their own.
+            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
             raise WorldError(f"cannot connect to {self.address}: {reason}") from error
+
+    async def _log_in(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """An engine that does not know the service's user is talked to as `default`."""
+        writer.write(pack_command(self.access.words))
+        await writer.drain()
+        # One line of text, whether it went well or not.
+        answer = await reader.readline()
+        if not answer:
+            raise EOFError("end of stream")
+        self.logged_in = answer.startswith(b"+OK")
+        refusal = ReplyError(answer[1:].decode("utf-8", "replace").strip())
+        if not self.logged_in and not unknown_user(refusal):
+            raise DroppedError(f"{self.address} refused the service's login: {refusal}")
 
     async def close(self) -> None:
         """Drop the connection, once a running exchange has ended."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from cachekeep.backup.catalog import CatalogError
@@ -10,11 +10,11 @@ from cachekeep.backup.pacing import Halt
 from cachekeep.backup.survey_types import Survey
 from cachekeep.domain.blobs import BlobError
 from cachekeep.domain.remote import Refusal, Remote
+from cachekeep.follow.keeping import Keeping
 from cachekeep.follow.monitor import Monitor
 from cachekeep.follow.signals import Changed
 from cachekeep.follow.sweeps import Sweeps
 from cachekeep.follow.types import FollowMethod, FollowOptions
-from cachekeep.follow.volume import Volume
 
 
 class Member(Protocol):
@@ -43,6 +43,10 @@ class Member(Protocol):
         """Keys that could not be read: handed to whoever has them now, or skipped and noted. Raises RemoteError."""
         ...
 
+    def missed(self, keys: int) -> None:
+        """A proof found so many changes that were never announced. Nothing is covered until they are written."""
+        ...
+
     def hear(self, keys: dict[Changed, float]) -> bool:
         """Take keys over from another lane; False when this one is not connected."""
         ...
@@ -67,7 +71,7 @@ class Crew(Protocol):
     method: FollowMethod
     patterns: tuple[str, ...]
 
-    def volumes(self) -> list[Volume]: ...
+    def volumes(self) -> Sequence[Keeping]: ...
 
     def came_back(self, lane: Member, lost_ms: int | None, reason: str) -> None:
         """The lane is connected, and hears from now on. lost_ms: since when it was gone; None for the first time."""

@@ -24,8 +24,10 @@ _FOOTER_BYTES = 10  # version and checksum of DUMP
 _STREAMS = frozenset((15, 19, 21))
 # Whose order of elements depends on the process: hash tables.
 _UNORDERED = frozenset((2, 4, 22, 25))
+# Sorted sets, packed and not.
+_PACKED, _SPREAD = frozenset((12, 17)), frozenset((3, 5))
 # CHANGED: the last record is a change; FOUND: one that a pass wrote. SIGNALLED: it was announced.
-STREAM, CHANGED, ABSENT, SIGNALLED, UNORDERED, FOUND = 1, 2, 4, 8, 16, 32
+STREAM, CHANGED, ABSENT, SIGNALLED, UNORDERED, FOUND, PACKED = 1, 2, 4, 8, 16, 32, 64
 _TABLE = """
 CREATE TABLE state (
   db INTEGER NOT NULL, key BLOB NOT NULL, slot INTEGER NOT NULL, digest INTEGER, flags INTEGER NOT NULL,
@@ -69,9 +71,15 @@ def digest_of(record: Record, *, exact: bool = True) -> int:
 
 
 def flags_of(record: Record) -> int:
-    """STREAM and UNORDERED, by the type of the payload."""
+    """STREAM, UNORDERED and PACKED, by the type of the payload."""
     kind = record.payload[0] if record.payload else 0
-    return (STREAM if kind in _STREAMS else 0) | (UNORDERED if kind in _UNORDERED else 0)
+    packed = PACKED if kind in _PACKED else 0
+    return (STREAM if kind in _STREAMS else 0) | (UNORDERED if kind in _UNORDERED else 0) | packed
+
+
+def is_spread(record: Record) -> bool:
+    """Whether it is a sorted set that is not packed."""
+    return record.payload[:1] != b"" and record.payload[0] in _SPREAD
 
 
 class Index:
@@ -150,6 +158,13 @@ class Index:
         with self._lock:
             query = f"SELECT count(*) FROM state WHERE db = ? AND NOT flags & {ABSENT}"  # noqa: S608
             return int(self._sql.execute(query, (db,)).fetchone()[0])
+
+    def count_in(self, slots: Sequence[tuple[int, int]]) -> int:
+        """Keys of these ranges of slots, in all databases."""
+        where = " OR ".join(f"slot BETWEEN {first} AND {last}" for first, last in slots) or "0"
+        with self._lock:
+            query = f"SELECT count(*) FROM state WHERE ({where}) AND NOT flags & {ABSENT}"  # noqa: S608
+            return int(self._sql.execute(query).fetchone()[0])
 
     def flush(self, db: int, *, copied: bool = True) -> None:
         """The database was emptied. copied: what the base has of it is gone as well."""

@@ -93,6 +93,10 @@ class Lane:
         signals.put_back(keys)
         return True
 
+    def missed(self, keys: int) -> None:
+        self.swept_ms = self.now_ms()
+        self._crew.missed(self, keys)
+
     def had(self, key: bytes) -> bool:
         if self._crew.survey.mode != "cluster":
             return True

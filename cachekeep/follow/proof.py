@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 from msgspec.structs import replace
 
 from cachekeep.codec.record import NO_EXPIRY, Kind, Record
 from cachekeep.follow.crew import Crew, Member
 from cachekeep.follow.key_source import KeySource
 from cachekeep.follow.sweep import Sweep
-from cachekeep.follow.volume import RECONCILE
 
 _AT_ONCE = 500
 _HYLL = b"HYLL"
@@ -23,21 +24,27 @@ def proved(sweep: Sweep, source: KeySource, crew: Crew, lane: Member) -> bool:
     if sweep.read:
         if not crew.has_passed(sweep.read_ms):
             return False
-        excused = [one for one in sweep.read if _is_excused(one, crew) and not sweep.explains(one)]
-        missed = [one for one in sweep.read if not (sweep.explains(one) or _is_excused(one, crew))]
+        unexplained = [one for one in sweep.read if not sweep.explains(one)]
+        excused = [one for one in unexplained if _is_excused(one, crew) or sweep.is_unpacked(one)]
+        missed = [one for one in unexplained if one not in excused]
         sweep.read = []
         if missed:
-            crew.missed(lane, len(missed))
+            lane.missed(len(missed))
         if missed or excused:
-            for volume in crew.volumes():
-                volume.changed(missed + excused, f"{lane.name}{RECONCILE}")
+            sweep.missed(missed + excused, lane.name)
+            # Another generation may know them better or not at all: there they are read again, as if announced.
+            if len(crew.volumes()) > 1:
+                lane.hear({(one.db, one.key): time.monotonic() for one in missed + excused})
     suspects = sweep.take_suspects(_AT_ONCE)
     for db in {db for db, _ in suspects}:
         keys = [key for at, key in suspects if at == db]
         records, refused = source.records(db, keys)
         sweep.read += stamped(db, keys, records, {key for key, _ in refused}, lane.now_ms())
     sweep.read_ms = lane.now_ms()
-    return not sweep.read
+    if sweep.read:
+        return False
+    sweep.over()
+    return True
 
 
 def stamped(db: int, keys: list[bytes], records: list[Record], refused: set[bytes], moment_ms: int) -> list[Record]:

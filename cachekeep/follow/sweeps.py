@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import threading
 
+from cachekeep.follow.keeping import Keeping
 from cachekeep.follow.sweep import Sweep, SweepKind
 from cachekeep.follow.types import FollowOptions
-from cachekeep.follow.volume import Volume
 
 
 class Sweeps:
     def __init__(self, options: FollowOptions) -> None:
         self._options = options
         self._all: list[Sweep] = []
-        self._owed: list[Volume] = []
+        self._owed: list[Keeping] = []
         self._lock = threading.RLock()
 
-    def want(self, volume: Volume, kind: SweepKind) -> None:
+    def want(self, volume: Keeping, kind: SweepKind) -> None:
         """Of one kind and volume only one waits at a time."""
         rate = self._options.reconcile_keys_per_s if kind == "proof" else self._options.max_keys_per_s
         with self._lock:
@@ -25,7 +25,7 @@ class Sweeps:
             if not any((one.volume, one.kind, one.begun) == (volume, kind, False) for one in self._all):
                 self._all.append(Sweep(volume, kind, rate, self._options.count))
 
-    def owes(self, volume: Volume) -> bool:
+    def owes(self, volume: Keeping) -> bool:
         """Whether continuity waits for a pass of this volume, be it that it was given up meanwhile."""
         with self._lock:
             return volume in self._owed
@@ -34,7 +34,7 @@ class Sweeps:
         with self._lock:
             return self._all[0] if self._all else None
 
-    def has(self, volume: Volume | None = None, *kinds: SweepKind) -> bool:
+    def has(self, volume: Keeping | None = None, *kinds: SweepKind) -> bool:
         """Whether one is needed, or goes on: of this volume (None: any) and of these kinds."""
         with self._lock:
             return any(volume in (None, one.volume) and one.kind in kinds for one in self._all)
@@ -47,13 +47,13 @@ class Sweeps:
                 if sweep.volume in self._owed and not self.has(sweep.volume, "base", "gap"):
                     self._owed.remove(sweep.volume)
 
-    def forget(self, volume: Volume) -> None:
+    def forget(self, volume: Keeping) -> None:
         """The volume is finished."""
         self.drop(volume)
         with self._lock:
             self._owed = [one for one in self._owed if one is not volume]
 
-    def drop(self, volume: Volume | None = None) -> None:
+    def drop(self, volume: Keeping | None = None) -> None:
         """Give them up (of this volume); what is owed stays so."""
         with self._lock:
             gone = [one for one in self._all if volume in (None, one.volume)]

@@ -69,6 +69,7 @@ class Volume:
         self._found: dict[tuple[int, bytes], tuple[Record, Put]] = {}
         self._found_lane, self._found_at, self._found_bytes = "", 0.0, 0
         self._covered: tuple[int, int] | None = None  # what the next closed segment says
+        self._written_ms = 0  # when what was written last was read
         self._functions: bytes | None = None
         self._closed = False
         self._sink = self._new_sink()
@@ -224,6 +225,13 @@ class Volume:
                 return bool(before.flags & ABSENT)
             return _same(before, put) or bool(put.flags & before.flags & UNORDERED)
 
+    def missed(self, records: Iterable[Record], lane: str, pass_: int) -> None:
+        """Write what a pass found and nothing explains. Looked at again, in one step with the writing: another lane may
+        have handed over what is newer.
+        """
+        with self._lock:
+            self.changed([one for one in records if not self.explains(one, pass_)], f"{lane}{RECONCILE}")
+
     # Segments
 
     def close_bases(self, lane: str | None = None) -> None:
@@ -260,7 +268,9 @@ class Volume:
             open_s = time.monotonic() - self._closed_at
             if self._sink.lane is not None or self._found:
                 return open_s >= self._max_lag_s or self._sink.bytes >= _SEGMENT_BYTES
-            return open_s >= self._heartbeat_s
+            # What was written last came after the moment up to which coverage was said: it cannot be restored yet.
+            said, known = self._covered or (0, 0)
+            return open_s >= (self._max_lag_s if said < self._written_ms <= known else self._heartbeat_s)
 
     def roll(self, covers: tuple[int, int] | None = None) -> None:
         """Close the open segment, with what is covered by now. Raises what the store raised."""
@@ -357,6 +367,7 @@ class Volume:
             self._enter(lane)
             self._sink.add(records, lane, self._seq)
             self._monitor.changed(len(records))
+            self._written_ms = max(self._written_ms, *(record.captured_ms for record in records))
         self.index.put(puts, self._pass, self._seq)
 
     def _enter(self, lane: str) -> None:

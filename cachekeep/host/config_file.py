@@ -8,11 +8,13 @@ Source: valkey config.c `loadServerConfigFromString`, sds.c `sdssplitargs`; Redi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from cachekeep.domain.access import MARKER, EngineLogin
 from cachekeep.domain.engine import EngineVersion
 from cachekeep.domain.nodes import NodeSpec
+from cachekeep.domain.transit import CERTIFICATE, LINK_LIMIT, Transit, engine_directives
 
 _DIRECTIVE = re.compile(r"[a-z][a-z0-9-]*\Z")
 _OPTION = re.compile(r"-[A-Za-z]\Z|--[a-z][a-z-]*\Z")
@@ -23,10 +25,13 @@ _OURS = frozenset(
     {"bind", "bind-source-addr", "port", "unixsocket", "unixsocketperm"}
     | {"dir", "dbfilename", "logfile", "pidfile", "syslog-enabled", "daemonize", "supervised", "set-proc-title"}
     | {"include", "loadmodule", "rename-command", "replicaof", "slaveof"}
+    | {"aclfile", "requirepass", "masterauth", "masteruser", "primaryauth", "primaryuser"}
     | {"replica-announce-ip", "replica-announce-port", "slave-announce-ip", "slave-announce-port"}
     | {"appendfilename", "appenddirname"}
     | {"cluster-config-file", "cluster-port"}
     | {"cluster-announce-ip", "cluster-announce-port", "cluster-announce-tls-port", "cluster-announce-bus-port"}
+    | {LINK_LIMIT}
+    | set(engine_directives(Transit.REQUIRED, 0))
 )
 # Directives that may stand several times.
 _REPEATED = frozenset({"client-output-buffer-limit", "save", "user"})
@@ -35,24 +40,31 @@ _WORDS = _REPEATED | {"oom-score-adj-values", "latency-tracking-info-percentiles
 _BUS_ABOVE = 10_000
 _MEMCACHED_OURS = frozenset(
     {"-l", "--listen", "-p", "--port", "-U", "--udp-port", "-s", "--unix-socket", "-a", "--unix-mask"}
-    | {"-u", "--user", "-d", "--daemon", "-P", "--pidfile"}
+    | {"-Z", "--enable-ssl", "-u", "--user", "-d", "--daemon", "-P", "--pidfile"}
     | {"-h", "--help", "-i", "--license", "-V", "--version"}
 )
 
 
-def engine_config(spec: NodeSpec, folder: Path, version: EngineVersion) -> str:
+def engine_config(
+    spec: NodeSpec,
+    folder: Path,
+    version: EngineVersion,
+    login: EngineLogin | None = None,
+    modules: Sequence[Sequence[str]] = (),
+) -> str:
     """Return the text of `engine.conf`: who the node is, then our defaults overlaid with spec.config.
 
     version: of the program that will read it; directives that it does not know are left out. Raises ValueError
     on a directive that only Cachekeep sets, on a value that cannot be written safely, and in cluster mode on a port
-    without a cluster bus or on spec.follow (whom to follow is said there by CLUSTER REPLICATE).
+    without a cluster bus or on spec.follow (whom to follow is said there by CLUSTER REPLICATE). login: the service's
+    own user; None for an engine that nobody logs in to. modules: the path of each, and its arguments.
     """
     for name in spec.config:
         if name in _OURS:
             raise ValueError(f"{name} is set by Cachekeep and cannot be configured")
     lines = ["# Written by Cachekeep at every start of this node: changes are lost."]
     ours = _identity(spec, folder, version)
-    clustered = spec.config.get("cluster-enabled") == "yes"
+    clustered = spec.clustered
     if clustered:
         ours |= _place_in_cluster(spec, version)
     for name, value in {**ours, **_defaults(version), **spec.config}.items():
@@ -62,7 +74,21 @@ def engine_config(spec: NodeSpec, folder: Path, version: EngineVersion) -> str:
             raise ValueError(f"{spec.key} is to follow {spec.follow}, which in cluster mode no file can say")
         # Not an argument of the command line: 6.2 takes `host port` there as one word and refuses it.
         lines.append(f"replicaof {_quoted(spec.follow.host)} {spec.follow.port}")
+    if login is not None:
+        lines.extend(_users(spec, login))
+    lines.extend(f"loadmodule {' '.join(map(_quoted, words))}" for words in modules)
     return "\n".join(lines) + "\n"
+
+
+def _users(spec: NodeSpec, login: EngineLogin) -> Iterator[str]:
+    """Who may log in, and as whom this node logs in to its primary and to nodes that it gives slots to."""
+    if spec.link:
+        # The names that all versions know.
+        yield f"masteruser {_quoted(login.username)}"
+        yield f"masterauth {_quoted(login.link_password(spec.link))}"
+    marker = (MARKER + spec.acl, "off")
+    for words in ((login.username, *login.rules(spec.link)), *spec.users, marker):
+        yield " ".join(("user", *(_quoted(word) for word in words)))
 
 
 def _identity(spec: NodeSpec, folder: Path, version: EngineVersion) -> dict[str, str]:
@@ -86,6 +112,8 @@ def _identity(spec: NodeSpec, folder: Path, version: EngineVersion) -> dict[str,
         # 6.2 does not know it. In 7.0 protected mode takes only 127.0.0.1 itself for local and would refuse a
         # replica that calls from 127.64.0.7 ("-DENIED"); the announced address has to do there.
         identity["bind-source-addr"] = host
+    if spec.transit.encrypted:
+        identity |= engine_directives(spec.transit, spec.address.port)
     return identity
 
 
@@ -100,6 +128,8 @@ def _place_in_cluster(spec: NodeSpec, version: EngineVersion) -> dict[str, str]:
     }
     if version.major >= 7:
         place["cluster-port"] = str(bus)
+    if spec.transit.encrypted or spec.transit_moves:
+        place["cluster-announce-tls-port"] = str(port)
     return place
 
 
@@ -167,6 +197,8 @@ def memcached_arguments(spec: NodeSpec, run_as: str | None) -> list[str]:
     Raises ValueError on an option that only Cachekeep sets, or on a value that would be read as an option.
     """
     arguments = ["-l", spec.address.host, "-p", str(spec.address.port), "-U", "0"]
+    if spec.transit.encrypted:
+        arguments += ["-Z", "-o", f"ssl_chain_cert={CERTIFICATE},ssl_key={CERTIFICATE}"]
     if run_as is not None:
         arguments += ["-u", run_as]
     for option, value in _checked(spec.config):

@@ -7,6 +7,7 @@ root/<region>/<cluster id>/<node id>/ mode 0700, files 0600:
     engine.log      the engine's log, and whatever it printed before it opened the log
     dump.rdb        data; `saved` beside it says that the data set is complete
     appendonlydir   data, with `appendonly yes` (before 7.0 one file, appendonly.aof)
+    keeping.json    whether the process keeps its data, and which data files are from before (host.keeping)
     nodes.conf      in cluster mode: what the engine knows of its cluster, and its id
     responder.json  discovery responder: where it listens
     members.json    discovery responder: what it announces
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from cachekeep.domain.nodes import NodeKey
-from cachekeep.domain.ports import WorldError
+from cachekeep.domain.world import WorldError
 
 LOG_LIMIT_BYTES = 8 * 1024 * 1024
 LOG_KEPT_BYTES = 1024 * 1024

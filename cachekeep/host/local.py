@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,17 +18,25 @@ from pathlib import Path
 from signal import SIGKILL, SIGTERM
 from typing import Any
 
+from cachekeep.domain.access import EngineLogin
 from cachekeep.domain.engine import EngineInstall
 from cachekeep.domain.nodes import Address, NodeKey, NodeSpec, Process, ProgramKind
-from cachekeep.domain.ports import WorldError
+from cachekeep.domain.transit import AUTHORITY, CERTIFICATE, Listening
+from cachekeep.domain.world import WorldError
 from cachekeep.host import folder as files
+from cachekeep.host import keeping
+from cachekeep.host.authority import Authority, validity_of
 from cachekeep.host.exits import Handle, hold, wait_briefly
 from cachekeep.host.folder import told_as_world_error
-from cachekeep.host.persisted import RDB, kept_in, to_load
+from cachekeep.host.listening import recorded, refuse_taken, write_listening
+from cachekeep.host.persisted import RDB, forked_at, kept_in, to_load
 from cachekeep.host.process import DELETED, inhabitants, is_alive, look, mark_of, working_folder
+from cachekeep.host.seed import plant
 from cachekeep.host.spawn import kill_child, prepare, reap, spawn
 
 KILL_DEADLINE_S = 10.0
+# In a node's folder: its process has read the certificate that lies there.
+RENEWED = "certificate-read"
 
 
 @dataclass(frozen=True)
@@ -41,13 +48,30 @@ class StrayProcess:
     folder: str
 
 
+Modules = Callable[[NodeSpec, EngineInstall], Sequence[Sequence[str]]]
+
+
+def _no_modules(_: NodeSpec, __: EngineInstall) -> Sequence[Sequence[str]]:
+    return ()
+
+
 class LocalHost:
-    """Host on one machine. root: the folder of all nodes, made when it is missing.
+    """Host on one machine. root: the folder of all nodes, made when it is missing. login: the service's own user,
+    which every engine is told of at its start. modules: what a node's program is to load; asked in a thread.
 
     Not for several services at a time. Calls for one node must not overlap; calls for different nodes may.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(
+        self,
+        root: Path,
+        login: EngineLogin | None = None,
+        authority: Authority | None = None,
+        modules: Modules = _no_modules,
+    ) -> None:
+        self._authority = authority
+        self._login = login
+        self._modules = modules
         with told_as_world_error("make the folder", root):
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._root = root.resolve()
@@ -69,17 +93,27 @@ class LocalHost:
         unrecorded = self._clear_out(spec.key, folder)
         if unrecorded is not None:
             return unrecorded
-        _refuse_taken(spec)
+        refuse_taken(spec)
+        wanted = spec
         with told_as_world_error("prepare the folder", folder):
             with self._making_folders:
                 files.make_private(folder, self._root)
             if not keep_data:
                 files.remove_data(folder)
                 files.remove_identity(folder)
+                if spec.seed is not None:
+                    plant(spec.seed, folder)
+                    spec = to_load(spec, folder, RDB)
             elif spec.program is ProgramKind.ENGINE:
                 spec = to_load(spec, folder, RDB if self.is_saved(spec.key) else kept_in(folder, spec.config))
+            if spec.program is ProgramKind.ENGINE:
+                keeping.begin(folder, wanted.config)
             files.bound_log(folder / "engine.log")
-            command = prepare(spec, install, folder)
+            if spec.transit.encrypted:
+                self._certify(spec, folder)
+                files.write_whole(folder / RENEWED, "")
+            modules = self._modules(spec, install) if install is not None else ()
+            command = prepare(spec, install, folder, self._login, modules)
         with told_as_world_error("run", Path(command[0])):
             process = spawn(spec.key, command, folder)
         try:
@@ -90,6 +124,34 @@ class LocalHost:
             kill_child(process)
             raise
         return process
+
+    def _certify(self, spec: NodeSpec, folder: Path) -> None:
+        """A fresh certificate for every start: whatever the node holds by now is in it. Raises WorldError."""
+        if self._authority is None:
+            raise WorldError(f"{spec.key} is to speak TLS, and there is no authority to sign its certificate")
+        files.write_whole(folder / AUTHORITY, self._authority.certificate())
+        self._authority.issue(folder / CERTIFICATE, str(spec.key), spec.hosts)
+
+    def renew(self, spec: NodeSpec, now: float) -> bool:
+        """See Host.renew."""
+        folder = self._folder(spec.key)
+        found = validity_of(folder / CERTIFICATE)
+        if not spec.transit.encrypted or not folder.is_dir():
+            return False
+        if found is not None and not found.is_due(now, spec.hosts) and (folder / RENEWED).exists():
+            return False
+        with told_as_world_error("renew the certificate in", folder):
+            (folder / RENEWED).unlink(missing_ok=True)
+            self._certify(spec, folder)
+        return True
+
+    def record_listening(self, key: NodeKey, directives: Mapping[str, str]) -> None:
+        write_listening(self._folder(key), directives)
+
+    def renewed(self, key: NodeKey) -> None:
+        """See Host.renewed."""
+        with told_as_world_error("mark the certificate in", self._folder(key)):
+            files.write_whole(self._folder(key) / RENEWED, "")
 
     def _clear_out(self, key: NodeKey, folder: Path) -> Process | None:
         """Return the node's process if one runs unrecorded after all; end what a dead engine left running.
@@ -206,12 +268,23 @@ class LocalHost:
         return self._folder(key).is_dir()
 
     def is_saved(self, key: NodeKey) -> bool:
-        """The mark is made before the engine saves: it counts only with a data file that is not older."""
+        """The mark is made before the engine saves: it counts only with data that is not older, even where another
+        save, of a snapshot perhaps, ended after the mark. That is told in whole seconds."""
         folder = self._folder(key)
         try:
-            return (folder / "dump.rdb").stat().st_mtime_ns >= (folder / "saved").stat().st_mtime_ns
+            marked = (folder / "saved").stat()
+            if (folder / "dump.rdb").stat().st_mtime_ns < marked.st_mtime_ns:
+                return False
         except FileNotFoundError:
             return False
+        forked = forked_at(folder / "dump.rdb")
+        return forked is not None and forked >= int(marked.st_mtime)
+
+    def note_keeping(self, key: NodeKey, values: Mapping[str, str], *, done: bool) -> bool:
+        """See Host.note_keeping."""
+        folder = self._folder(key)
+        with told_as_world_error("write", folder / keeping.FILE):
+            return keeping.note(folder, values, done=done)
 
     def kept(self, key: NodeKey, config: Mapping[str, str]) -> str:
         """See Host.kept. Cheap: the head of one file, and when a few were written to."""
@@ -305,19 +378,6 @@ class LocalHost:
         return files.folder_of(self._root, key)
 
 
-def _refuse_taken(spec: NodeSpec) -> None:
-    """Raise WorldError when somebody else listens at the node's address: two engines must not be mixed up."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((spec.address.host, spec.address.port))
-        except OSError as error:
-            raise WorldError(
-                f"{spec.address} of {spec.key} is taken by another process ({error.strerror}); "
-                "end that process, then the node starts"
-            ) from error
-
-
 def _kill_leftover(process: Process) -> None:
     handle = hold(process)
     if handle is not None:
@@ -337,6 +397,8 @@ def _record(spec: NodeSpec, process: Process, command: Sequence[str]) -> dict[st
         "version": str(spec.version),
         "address": str(spec.address),
         "config": dict(spec.config),
+        # Where the engine itself is talked to; kept up to date by record_listening.
+        **recorded(Listening.wanted(spec.transit, spec.address.port)),
         "command": list(command),
         "written": round(time.time(), 3),
     }

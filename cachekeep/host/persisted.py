@@ -15,7 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from cachekeep.domain.nodes import NodeSpec
-from cachekeep.domain.ports import WorldError
+from cachekeep.domain.world import WorldError
+from cachekeep.host import keeping
 from cachekeep.host.folder import remove_data
 from cachekeep.host.scratch_aof import AOF_FOLDER, AOF_NAME
 
@@ -31,9 +32,15 @@ _CLOCK_STEP_S = 0.1
 
 def kept_in(folder: Path, config: Mapping[str, str]) -> str:
     """See Host.kept. A broken append-only file counts: the engine is to refuse it, and nobody to start without."""
-    if config.get("appendonly", "no") != "yes" and not config.get("save"):
+    if not keeping.keeps(config):
         return NOTHING
-    appended, forked = _appended_at(folder), _forked_at(folder / "dump.rdb")
+    appended = _appended_at(folder)
+    if any(keeping.is_old(folder, name) for name in (AOF_NAME, keeping.MANIFEST)):
+        appended = None
+    # An append-only file that is not old was written on purpose, by whomever; a dump.rdb by any snapshot.
+    forked = (
+        None if keeping.kept_nothing(folder) or keeping.is_old(folder, "dump.rdb") else forked_at(folder / "dump.rdb")
+    )
     if appended is None:
         return RDB if forked is not None else NOTHING
     # With both on, the append-only file has all that a snapshot has, and it was written to after the snapshot began,
@@ -87,7 +94,7 @@ def _aof_files(folder: Path) -> Iterator[Path]:
         yield inside / _MANIFEST
 
 
-def _forked_at(dump: Path) -> float | None:
+def forked_at(dump: Path) -> float | None:
     """The moment that the data in dump.rdb is of, in seconds since 1970; None when there is no such file."""
     try:
         with dump.open("rb") as file:

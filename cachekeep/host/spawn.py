@@ -14,8 +14,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cachekeep.domain.access import EngineLogin
 from cachekeep.domain.engine import Engine, EngineInstall
 from cachekeep.domain.nodes import NodeKey, NodeSpec, Process, ProgramKind
+from cachekeep.domain.transit import internal_ports
 from cachekeep.host.config_file import engine_config, memcached_arguments
 from cachekeep.host.folder import append_to, write_json, write_whole
 from cachekeep.host.process import MARK, look
@@ -24,7 +26,13 @@ from cachekeep.host.process import MARK, look
 _children: set[int] = set()
 
 
-def prepare(spec: NodeSpec, install: EngineInstall | None, folder: Path) -> list[str]:
+def prepare(
+    spec: NodeSpec,
+    install: EngineInstall | None,
+    folder: Path,
+    login: EngineLogin | None = None,
+    modules: Sequence[Sequence[str]] = (),
+) -> list[str]:
     """Write what the program reads at its start and return its command line.
 
     Raises OSError, and ValueError for a configuration that cannot be written safely.
@@ -34,22 +42,27 @@ def prepare(spec: NodeSpec, install: EngineInstall | None, folder: Path) -> list
         write_json(folder / "responder.json", {"host": host, "port": port, "version": str(spec.version)})
         # By path, isolated and without site-packages: 5 MiB less per responder than `python -m`, and no
         # surprise from the environment. The responder needs nothing but the standard library.
-        return [sys.executable, "-I", "-S", _responder(), str(folder)]
+        secured = ["--tls"] if spec.transit.encrypted else []
+        return [sys.executable, "-I", "-S", _program("discovery"), str(folder), *secured]
+    if spec.program is ProgramKind.SWITCH:
+        plain, tls = internal_ports(spec.address.port)
+        write_json(folder / "switch.json", {"port": spec.address.port, "plain": plain, "tls": tls})
+        return [sys.executable, "-I", "-S", _program("switch"), str(folder)]
     if install is None:
         raise ValueError(f"{spec.key} needs an engine program to run")
     if spec.engine is Engine.MEMCACHED:
         run_as = pwd.getpwuid(os.getuid()).pw_name if os.getuid() == 0 else None
         return [install.program, *memcached_arguments(spec, run_as)]
     config = folder / "engine.conf"
-    write_whole(config, engine_config(spec, folder, install.version))
+    write_whole(config, engine_config(spec, folder, install.version, login, modules))
     return [install.program, str(config)]
 
 
-def _responder() -> str:
+def _program(name: str) -> str:
     # Found by name and not imported: host and endpoint know nothing of each other but this program.
-    found = importlib.util.find_spec("cachekeep.endpoint.discovery")
+    found = importlib.util.find_spec(f"cachekeep.endpoint.{name}")
     if found is None or found.origin is None:
-        raise ValueError("cachekeep.endpoint.discovery is missing from this installation")
+        raise ValueError(f"cachekeep.endpoint.{name} is missing from this installation")
     return found.origin
 
 

@@ -20,6 +20,8 @@ import structlog
 from cachekeep.domain.metric_ports import HostMeter, MachineReading, Meter, ProcessReading, SeriesStore, Traffic
 from cachekeep.domain.metrics import MINUTE_S, Buckets, Current, Metric, Place, Point, Subject
 from cachekeep.domain.ports import WorldError
+from cachekeep.domain.serverless import is_behind_serverless
+from cachekeep.monitor import serverless
 from cachekeep.monitor.census import Measured
 from cachekeep.monitor.gathering import Gathering, merged
 from cachekeep.monitor.lag import PrimaryOffsets
@@ -209,6 +211,10 @@ class Collector:
         lag = self._lag(at, fields)
         if lag is not None:
             more = {**more, "ReplicationLag": lag}
+            if node.measured.leads:
+                more["GlobalDatastoreReplicationLag"] = lag
+        if node.measured.behind_s is not None:
+            more = {**more, "GlobalDatastoreReplicationLag": node.measured.behind_s}
         process = self._processes.get(node.measured.pid) if node.measured.pid is not None else None
         node.gathering.see(at, fields, process, more)
         node.at, node.trouble = at, None
@@ -228,8 +234,8 @@ class Collector:
                 self._offsets.setdefault(stream, PrimaryOffsets()).see(at, int(offset))
             return None
         offsets, applied = self._offsets.get(stream), number(fields, "slave_repl_offset")
-        up = fields.get("master_link_status") == "up"
-        return offsets.lag_s(at, int(applied)) if offsets is not None and applied is not None and up else None
+        # Whether its link is up or not: until it follows another stream, its offset tells what it has.
+        return offsets.lag_s(at, int(applied)) if offsets is not None and applied is not None else None
 
     def _forget_streams(self, at: float) -> None:
         """Those that no primary has told of lately; after a failover another one begins."""
@@ -334,7 +340,8 @@ class Collector:
             node = self._nodes.get(subject)
             if node is not None and node.measured.group is not None:
                 group = node.measured.group
-                groups[group] = merged(groups.get(group) or handed.get(group, {}), points, self._in.metrics)
+                add = serverless.with_node if is_behind_serverless(group.id) else merged
+                groups[group] = add(groups.get(group) or handed.get(group, {}), points, self._in.metrics)
         return groups
 
 

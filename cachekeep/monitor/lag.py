@@ -10,6 +10,8 @@ from bisect import bisect_right
 from collections import deque
 
 _KEPT = 600
+# A primary is looked at every second; one not heard of for so long may have taken writes that nobody here knows of.
+UNHEARD_S = 5.0
 
 
 class PrimaryOffsets:
@@ -32,14 +34,16 @@ class PrimaryOffsets:
     def lag_s(self, at: float, offset: int) -> float | None:
         """Seconds by which a replica with this offset is behind at that time; None before the primary was seen.
 
-        0.0 for one that has all that the primary had at the last look. More than ten minutes is told as that.
+        0.0 for one that has all that the primary had at the last look; if that is long ago, the time since then: what
+        is known of it is that it had everything then. More than ten minutes of offsets is told as that.
         """
         if not self._seen:
             return None
         offsets = [seen for _, seen in self._seen]
         index = bisect_right(offsets, offset)
         if index == len(offsets):
-            return 0.0
+            unheard = at - self._seen[-1][0]
+            return unheard if unheard > UNHEARD_S else 0.0
         if index == 0:
             return max(0.0, at - self._seen[0][0])
         (early, low), (late, high) = self._seen[index - 1], self._seen[index]

@@ -50,7 +50,7 @@ async def post(subscription: Subscription, notice: Notice, now: float, deadline_
     where = f"webhook {url.scheme}://{url.netloc}"
     try:
         async with asyncio.timeout(deadline_s):
-            status = await _exchange(url, _request(url, subscription, notice, int(now)))
+            status = await exchange(url, _request(url, subscription, notice, int(now)))
     except TimeoutError:
         raise WorldError(f"{where} did not answer within {deadline_s:g} s") from None
     except (OSError, ValueError, EOFError, asyncio.LimitOverrunError) as error:
@@ -87,8 +87,9 @@ def _request(url: SplitResult, subscription: Subscription, notice: Notice, at: i
     return "\r\n".join([*lines, "", ""]).encode("ascii") + body
 
 
-async def _exchange(url: SplitResult, request: bytes) -> int:
-    """The status. Of the answer nothing but its first line is read."""
+async def exchange(url: SplitResult, request: bytes) -> int:
+    """The status. Of the answer nothing but its first line is read. Raises OSError, ValueError, EOFError,
+    LimitOverrunError; the deadline is the caller's."""
     secure = url.scheme == "https"
     context = await asyncio.to_thread(ssl.create_default_context) if secure else None
     port = url.port or (443 if secure else 80)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from cachekeep.domain.cache_cluster import CacheCluster, Status
 from cachekeep.domain.events import Event, SourceType
 from cachekeep.domain.nodes import NOTHING_SEEN
+from cachekeep.domain.restore import RestorePhase
 from cachekeep.plan import upgrades, windows
 from cachekeep.plan.decision import REST_S, SOON_S, Decision, Look
 from cachekeep.plan.member import Shard, ShardPlan
@@ -16,6 +17,7 @@ from cachekeep.plan.nodes import (
     failure_sentence,
     node_as_seen,
     removal_steps,
+    seed_failure,
     shard_member,
     stop_steps,
     too_small_sentence,
@@ -58,11 +60,21 @@ def create_failure(cluster: CacheCluster, look: Look) -> Decision | None:
         return None
     for node in cluster.nodes:
         seen = look.nodes.get(cluster.key(node), NOTHING_SEEN)
+        text = seed_failure(cluster, seen)
         if seen.process is None and seen.failures >= GIVE_UP_AFTER:
             text = failure_sentence(cluster, node, seen)
+        if text:
             return Decision(
                 stages=stop_steps([cluster], look),
-                puts=(replace(cluster, status=Status.CREATE_FAILED),),
+                puts=(
+                    replace(
+                        cluster,
+                        status=Status.CREATE_FAILED,
+                        restore=None,
+                        seed=None,
+                        restore_failed=cluster.restore is not None,
+                    ),
+                ),
                 events=(cluster_event(cluster, look, f"Failed to create cache cluster {cluster.id}. {text}"),),
                 sentence=text,
             )
@@ -73,6 +85,8 @@ def _keep(cluster: CacheCluster, look: Look) -> Decision:
     failed = create_failure(cluster, look)
     if failed is not None:
         return failed
+    if cluster.restore is not None and cluster.restore.phase is RestorePhase.PREPARE:
+        return Decision(recheck_s=REST_S, sentence=f"waiting for the data of {cluster.restore.label}")
     if windows.is_due(cluster, look.now):
         begun = upgrades.begin_single(cluster) if cluster.pending.version is not None else cluster
         return Decision(
@@ -97,9 +111,13 @@ def _keep(cluster: CacheCluster, look: Look) -> Decision:
 
 def _record(cluster: CacheCluster, plan: ShardPlan, look: Look) -> Decision:
     new, texts = node_as_seen(cluster, cluster.nodes[0], look, settled=plan.settled)
-    if plan.settled:
+    settled = plan.settled and (new.restore is None or new.restore.seeded)
+    if settled:
         new, more = settle(new)
         texts += more
+    elif plan.settled and new.restore is not None:
+        # Everything is in place but the keys.
+        new = replace(new, restore=replace(new.restore, phase=RestorePhase.FILL))
     return Decision(
         stages=plan.stages,
         puts=(new,) if new != cluster else (),
@@ -117,7 +135,8 @@ def settle(cluster: CacheCluster) -> tuple[CacheCluster, list[str]]:
         texts += [f"Added cache node {n.node_id} in availability zone {n.zone}" for n in cluster.nodes]
     elif cluster.status is Status.MODIFYING:
         texts.append(f"Modification of cache cluster {cluster.id} completed")
-    return replace(cluster, status=Status.AVAILABLE, node_type_before=None), texts
+    rest = Status.SNAPSHOTTING if cluster.status is Status.SNAPSHOTTING else Status.AVAILABLE
+    return replace(cluster, status=rest, node_type_before=None, seed=None, restore=None), texts
 
 
 def recheck_s(look: Look, *, settled: bool) -> float:

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 
 from cachekeep.domain.cache_cluster import CacheCluster
 from cachekeep.domain.events import Event
+from cachekeep.domain.migration import SourceFacts
 from cachekeep.domain.nodes import Address, NodeKey, NodeSpec, ObservedNode
 from cachekeep.domain.parameters import Family
 from cachekeep.domain.replication_group import ReplicationGroup
 from cachekeep.domain.steps import Step
+from cachekeep.plan.upstream import Upstream
 
 # The longest time between two looks at a resource that is at rest; deaths are seen at once, by pidfd.
 REST_S = 10.0
@@ -45,6 +47,10 @@ class Look:
     switch_hold_s: Mapping[NodeKey, float] = field(default_factory=dict)
     """Seconds to wait before a role is handed to a node again, after tries that failed; absent: none."""
     limits: Limits = Limits()
+    source: SourceFacts | None = None
+    """What the source of a migration said just before the nodes were looked at; None where it was not asked."""
+    upstream: Upstream | None = None
+    """For a member of a global datastore; None for a group that stands alone."""
 
 
 @dataclass(frozen=True)

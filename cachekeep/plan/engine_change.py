@@ -107,14 +107,38 @@ def advance(story: Story) -> Story:
         return _forget_leftovers(story)
     if change.done_at is not None:
         return _keep_or_release(story, change)
+    if change.stopping:
+        story = _let_go(story)
     if change.deadline == 0.0:
         deadline = story.look.now + story.look.limits.sync_s
         return story.with_group(replace(story.group, engine_change=replace(change, deadline=deadline)))
     left = [c for c in story.members.values() if coming(c) is not None]
     if not left:
-        return _done(story, change)
+        stopped = any((c.engine, c.version) != (change.engine, change.version) for c in story.members.values())
+        return _stopped(story, change) if stopped else _done(story, change)
     reason = _why_given_up(story, change, left)
     return story if reason is None else _abandon(story, change, reason)
+
+
+def _let_go(story: Story) -> Story:
+    """A change that is to stop: second instances leave, but for that of a primary whose turn has come. The role may
+    have gone to it already, seen or not yet; then it has what clients wrote since."""
+    for shard in story.group.node_groups:
+        turn = next_in_line(story, shard)
+        for cluster in story.of_shard(shard):
+            handing_over = turn is not None and cluster.id == turn.id == shard.primary_id
+            if coming(cluster) is not None and cluster.spare is not None and not handing_over:
+                story = story.with_member(replace(cluster, spare=replace(cluster.spare, leaving=True)))
+    return story
+
+
+def _stopped(story: Story, change: EngineChange) -> Story:
+    """What runs the new version keeps it; the group is of the old one until the change is begun again."""
+    new = sum((c.engine, c.version) == (change.engine, change.version) for c in story.members.values())
+    text = (
+        f"The change to {change.engine.label} {change.version} was stopped: {new} of {len(story.members)} nodes run it"
+    )
+    return story.with_group(replace(story.group, engine_change=None)).tell(text)
 
 
 def _done(story: Story, change: EngineChange) -> Story:

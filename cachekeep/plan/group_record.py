@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 from cachekeep.domain.cache_cluster import CacheCluster, NodeStatus, Status
 from cachekeep.domain.nodes import NOTHING_SEEN, NodeKey
-from cachekeep.domain.replication_group import ClusterMode, NodeGroup
+from cachekeep.domain.replication_group import ClusterMode, NodeGroup, ReplicationGroup
+from cachekeep.domain.restore import RestorePhase
 from cachekeep.plan import engine_change
 from cachekeep.plan.cache_cluster import recheck_s
 from cachekeep.plan.cluster_mode import ClusterPlan
@@ -19,6 +20,7 @@ from cachekeep.plan.decision import Decision
 from cachekeep.plan.member import Member, Phase, ShardPlan, in_stages
 from cachekeep.plan.nodes import node_as_seen
 from cachekeep.plan.story import Story
+from cachekeep.plan.transit import switch_in_place
 
 # Progress is stored in steps of so many percent: every step is a write.
 PROGRESS_STEP = 5.0
@@ -39,7 +41,11 @@ def record(before: Story, story: Story, found: Round) -> Decision:
         story = _record_shard(story, shard.id, found)
     story = _record_resharding(story, found)
     settled = _is_settled(story, found)
-    if settled:
+    if settled and story.group.restore is not None and not story.group.restore.seeded:
+        # Everything is in place but the keys.
+        waits = replace(story.group.restore, phase=RestorePhase.FILL)
+        story = story.with_group(replace(story.group, restore=waits))
+    elif settled:
         story = _settle(story)
     steps = tuple(item for plan in found.plans.values() for item in plan.steps) + found.cluster.steps
     new_members = list(story.members.values())
@@ -51,10 +57,22 @@ def record(before: Story, story: Story, found: Round) -> Decision:
         drops=drops,
         released=story.released,
         events=story.events,
-        recheck_s=recheck_s(story.look, settled=settled),
+        recheck_s=recheck_s(story.look, settled=settled and not _goes_on(story)),
         sentence=_sentence(found),
         notes=story.notes,
     )
+
+
+def _goes_on(story: Story) -> bool:
+    """Something outside the group is waited for, of which nobody tells."""
+    migration, upstream = story.group.migration, story.look.upstream
+    if (migration is not None and not migration.rests) or (upstream is not None and upstream.failing_over):
+        return True
+    if upstream is None or upstream.source is None:
+        return False
+    primary = story.members[story.group.primary_id]
+    facts = story.look.nodes.get(primary.key(primary.nodes[0]), NOTHING_SEEN).facts
+    return facts is None or not facts.link_up
 
 
 def _sentence(found: Round) -> str:
@@ -77,6 +95,11 @@ def _record_shard(story: Story, shard_id: str, found: Round) -> Story:
     succeeding = any(phase is Phase.ROLE for phase, _ in plan.steps)
     if plan.lost and _just_ended(story, shard):
         story = story.tell(f"No node of node group {shard_id} has its data any more: it starts empty")
+    if plan.refuge is not None and _just_ended(story, shard):
+        story = story.tell(
+            f"No node of node group {shard_id} has its data any more, and a secondary of {story.group.global_id} has: "
+            "fail over to it, or disassociate it to start empty"
+        )
     if plan.behind:
         text = f"At least {plan.behind} bytes of the replication stream of {former.id} are lost with it"
         story = story.tell(text)
@@ -193,6 +216,7 @@ def _is_settled(story: Story, found: Round) -> bool:
     return (
         found.cluster.settled
         and all(plan.settled for plan in found.plans.values())
+        and switch_in_place(story.group, list(story.members.values()), story.look)
         and (change is None or change.done_at is not None)
         and not any(s.leaving or s.hand_over is not None for s in story.group.node_groups)
         and not any(engine_change.coming(c) is not None for c in story.members.values())
@@ -201,22 +225,34 @@ def _is_settled(story: Story, found: Round) -> bool:
 
 def _settle(story: Story) -> Story:
     """Everything is in place: status words become `available`, and the events say what has come."""
+    group = story.group
     for cluster in list(story.members.values()):
         if cluster.status is Status.CREATING:
             zone = cluster.nodes[0].zone
             story = story.tell_member(
                 cluster.id, "Cache cluster created", f"Added cache node 0001 in availability zone {zone}"
             )
-        ready = replace(cluster, status=Status.AVAILABLE, node_type_before=None)
+        ready = replace(cluster, status=_rest(group), node_type_before=None, seed=None)
         story = story.with_member(ready)
-    group = story.group
     if group.status is Status.CREATING:
         story = story.tell(f"Replication group {group.id} created")
     elif group.status is Status.MODIFYING:
         story = story.tell(f"Modification of replication group {group.id} completed")
+    elif group.status is Status.MIGRATING and group.migration is None:
+        # AWS's words: ElastiCache guide, "Completing the data migration".
+        story = story.tell_user(f"Complete Migration successful for {group.id}")
     if group.resharding is not None:
         story = story.tell(f"Slot migration of replication group {group.id} completed")
-    return _settle_mode(story.with_group(replace(group, status=Status.AVAILABLE, resharding=None, resharding_slots=0)))
+    return _settle_mode(
+        story.with_group(replace(group, status=_rest(group), resharding=None, resharding_slots=0, restore=None))
+    )
+
+
+def _rest(group: ReplicationGroup) -> Status:
+    """Where everything is in place. A snapshot that is being taken, or a migration, ends by itself and is no change."""
+    if group.status is Status.SNAPSHOTTING or (group.migration is not None and not group.migration.rests):
+        return group.status
+    return Status.AVAILABLE
 
 
 def _settle_mode(story: Story) -> Story:

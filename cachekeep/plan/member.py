@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
-from cachekeep.domain.nodes import NodeFacts, NodeKey, NodeSpec, ObservedNode, Role
+from cachekeep.domain.nodes import Address, NodeFacts, NodeKey, NodeSpec, ObservedNode, Role
 from cachekeep.domain.steps import Step
+from cachekeep.plan.upstream import HandOut
 
 
 class Phase(IntEnum):
@@ -21,11 +22,12 @@ class Phase(IntEnum):
     SLOTS = 5
     JOIN = 6
     FOLLOW = 7
-    MOVE = 8
-    CONFIGURE = 9
-    RESTART = 10
-    LEAVE = 11
-    REMOVE = 12
+    USERS = 8
+    MOVE = 9
+    CONFIGURE = 10
+    RESTART = 11
+    LEAVE = 12
+    REMOVE = 13
 
 
 Stages = tuple[tuple[Step, ...], ...]
@@ -63,6 +65,8 @@ class Member:
     published: str | None = None
     extra_hosts: tuple[str, ...] = ()
     outdated: bool = False
+    source: Address | None = None
+    """Of the shard; set by it."""
 
     @property
     def key(self) -> NodeKey:
@@ -71,6 +75,14 @@ class Member:
     @property
     def alive(self) -> bool:
         return self.seen.process is not None
+
+    @property
+    def users_differ(self) -> bool:
+        """Its users are not those that it should have."""
+        facts = self.seen.facts
+        if not self.seen.serving or facts is None or facts.acl is None:
+            return False
+        return facts.acl != self.spec.acl
 
     @property
     def has_data(self) -> bool:
@@ -121,6 +133,16 @@ class Shard:
     busy_hosts: frozenset[str] = frozenset()
     fence_after_s: float = 5.0
     automatic: bool = True
+    source: Address | None = None
+    """A primary outside the shard: the shard's own follows it, and takes no writes."""
+    source_ready: bool = True
+    """A node may synchronise with the source now; until then none is told to, nor started as its replica."""
+    hand_out: HandOut | None = None
+    """The primary of another group of the global datastore, which takes over from this shard's."""
+    refuge: Address | None = None
+    """A server outside that has the shard's data, should no member have it any more."""
+    yields: bool = False
+    """The role is to leave the group: a primary that hangs is fenced even without an heir."""
 
     def member(self, key: NodeKey | None) -> Member | None:
         return next((m for m in self.members if m.key == key), None)
@@ -140,7 +162,7 @@ class ShardPlan:
 
     removed: members that were leaving and of which nothing is left. sentence: what is being waited for or done.
     lost: nobody has the data any more, the shard starts empty. behind: how many bytes of the replication stream, as
-    last seen, the member that takes over does not have.
+    last seen, the member that takes over does not have. refuge: who outside has the data that all members have lost.
     """
 
     primary: NodeKey
@@ -150,6 +172,7 @@ class ShardPlan:
     sentence: str = ""
     lost: bool = False
     behind: int = 0
+    refuge: Address | None = None
 
     @property
     def stages(self) -> Stages:
@@ -172,11 +195,19 @@ class Collected:
         self.steps += ((phase, step) for step in steps)
 
 
+def follows_source(member: Member, source: Address | None) -> bool:
+    """It is a replica of that server outside, whether or not the link is up; nobody is where there is none."""
+    facts = member.seen.facts
+    return source is not None and facts is not None and facts.role is Role.REPLICA and facts.primary == source
+
+
 def in_role(member: Member, primary: Member) -> bool:
-    """Seen as the primary, or as a replica whose link to it is up and whose first synchronisation is over."""
+    """Seen as the primary, or as a replica whose link to it is up and whose first synchronisation is over. A primary
+    that has a source outside is in its role when it follows that; what is behind the link is not ours to wait for.
+    """
     if not member.seen.serving:
         return False
     facts = member.facts
     if member.key == primary.key:
-        return facts.role is Role.PRIMARY
+        return facts.role is Role.PRIMARY if primary.source is None else follows_source(primary, primary.source)
     return facts.role is Role.REPLICA and facts.primary == primary.spec.address and facts.link_up

@@ -11,10 +11,11 @@ from dataclasses import replace
 from cachekeep.domain.cache_cluster import NOTHING_PENDING, CacheCluster, CacheNode, NodeStatus, Status
 from cachekeep.domain.nodes import NOTHING_SEEN, ObservedNode
 from cachekeep.domain.steps import Advertise, Remove, Start, Step, Stop
-from cachekeep.plan import windows
+from cachekeep.plan import memcached_scaling, windows
 from cachekeep.plan.cache_cluster import cluster_event, create_failure, delete, recheck_s, settle
 from cachekeep.plan.decision import REST_S, Decision, Look
 from cachekeep.plan.nodes import node_as_seen, removal_steps, stop_steps, wants_reboot
+from cachekeep.plan.upgrades import begin_single
 
 
 def plan_memcached(cluster: CacheCluster, look: Look) -> Decision:
@@ -53,8 +54,9 @@ def _keep(cluster: CacheCluster, look: Look) -> Decision:
     if failed is not None:
         return failed
     if windows.is_due(cluster, look.now):
+        begun = begin_single(cluster) if cluster.pending.version is not None else cluster
         return Decision(
-            puts=(apply_pending(cluster),),
+            puts=(apply_pending(begun),),
             events=(cluster_event(cluster, look, "Applying modifications in the maintenance window"),),
             recheck_s=0.0,
             sentence="applying pending modifications",
@@ -62,12 +64,14 @@ def _keep(cluster: CacheCluster, look: Look) -> Decision:
     steps: list[Step] = []
     waiting: list[str] = []
     removed: list[CacheNode] = []
+    # A change of version takes one node after the other; a reboot takes those that were named.
+    alone = cluster.status is Status.MODIFYING and cluster.scaling is None
     for node in cluster.nodes:
         seen = look.nodes.get(cluster.key(node), NOTHING_SEEN)
         if node.status is NodeStatus.DELETING:
             _leave(cluster, node, seen, steps, removed)
         else:
-            _stay(cluster, node, seen, look, steps, waiting)
+            _stay(cluster, node, seen, look, steps, waiting, alone=alone)
     if cluster.configuration_endpoint is not None and not look.nodes.get(cluster.discovery_key, NOTHING_SEEN).listening:
         waiting.append("cfg")
     stages: tuple[tuple[Step, ...], ...] = (tuple(steps),) if steps else ()
@@ -86,7 +90,14 @@ def _leave(
 
 
 def _stay(
-    cluster: CacheCluster, node: CacheNode, seen: ObservedNode, look: Look, steps: list[Step], waiting: list[str]
+    cluster: CacheCluster,
+    node: CacheNode,
+    seen: ObservedNode,
+    look: Look,
+    steps: list[Step],
+    waiting: list[str],
+    *,
+    alone: bool,
 ) -> None:
     key = cluster.key(node)
     if seen.process is None:
@@ -95,9 +106,15 @@ def _stay(
             steps.append(Start(look.specs[key]))
     elif wants_reboot(node, seen):
         waiting.append(node.node_id)
-        steps.append(Stop(key, node.address))
+        others_away = any(_is_away(cluster, other, look) for other in cluster.nodes if other != node)
+        if not alone or not (others_away or any(isinstance(step, Stop) for step in steps)):
+            steps.append(Stop(key, node.address))
     elif not seen.serving:
         waiting.append(node.node_id)
+
+
+def _is_away(cluster: CacheCluster, node: CacheNode, look: Look) -> bool:
+    return node.status is not NodeStatus.DELETING and not look.nodes.get(cluster.key(node), NOTHING_SEEN).serving
 
 
 def _responder(cluster: CacheCluster, look: Look) -> tuple[tuple[Step, ...], ...]:
@@ -121,13 +138,14 @@ def apply_pending(cluster: CacheCluster) -> CacheCluster:
     going = set(pending.node_ids_to_remove)
     staying = tuple(replace(n, status=NodeStatus.DELETING) if n.node_id in going else n for n in cluster.nodes)
     changed = bool(going or pending.nodes_to_add)
-    return replace(
+    new = replace(
         cluster,
         nodes=staying + pending.nodes_to_add,
         configuration_version=cluster.configuration_version + (1 if changed else 0),
         pending=NOTHING_PENDING,
         status=Status.MODIFYING,
     )
+    return memcached_scaling.begun(new, pending)
 
 
 def _record(
@@ -145,14 +163,22 @@ def _record(
         new, told = node_as_seen(new, node, look, settled=settled)
         texts += told
     texts += [f"Removed cache node {n.node_id} from cache cluster {cluster.id}" for n in removed]
-    if settled:
+    rest_s = recheck_s(look, settled=settled)
+    pause_s = memcached_scaling.wait_s(new, look.now)
+    if settled and pause_s is None:
         new, more = settle(new)
         texts += more
+    elif settled and pause_s is not None:
+        waiting = [f"the next batch on its way to {new.scaling.node_type}"] if new.scaling is not None else []
+        if pause_s <= 0:
+            new, more = memcached_scaling.step(new, look.now)
+            texts += more
+        rest_s = min(rest_s, pause_s)
     return Decision(
         stages=stages,
         puts=(new,) if new != cluster else (),
         events=tuple(cluster_event(cluster, look, text) for text in texts),
-        recheck_s=recheck_s(look, settled=settled),
-        sentence=f"waiting for nodes {', '.join(waiting)}" if waiting else "all nodes are in place",
+        recheck_s=rest_s,
+        sentence=f"waiting for {', '.join(waiting)}" if waiting else "all nodes are in place",
         released=tuple(n.address for n in removed),
     )

@@ -22,6 +22,7 @@ from cachekeep.domain.steps import Remove, Step, Stop
 from cachekeep.plan.decision import Look
 from cachekeep.plan.member import Member
 from cachekeep.plan.parameters import Drift, drift
+from cachekeep.plan.transit import transit_drift
 
 # Starts in a row that may fail before a creation is called failed.
 GIVE_UP_AFTER = 3
@@ -93,7 +94,9 @@ def parameter_drift(member: StoredMember, look: Look) -> Drift:
         return Drift() if running is None else drift(wanted, running, family)
     if seen.facts is None or seen.facts.loading:
         return Drift()
-    return drift(wanted, seen.facts.config, family)
+    found = drift(wanted, seen.facts.config, family)
+    listens = transit_drift(look.specs[member.key], seen.facts)
+    return replace(found, live={**found.live, **listens}) if listens else found
 
 
 def node_as_seen(
@@ -154,6 +157,16 @@ def too_small_sentence(cluster: CacheCluster, look: Look) -> tuple[str | None, s
         f"It stays {cluster.node_type_before}.",
         cluster.node_type_before,
     )
+
+
+def seed_failure(cluster: CacheCluster, seen: ObservedNode) -> str:
+    """Why what a node loaded is not what it was to begin with; "" when nothing speaks against it."""
+    seed, facts = cluster.seed, seen.facts
+    if seed is None or seed.keys is None or facts is None or facts.loading or facts.keys_loaded is None:
+        return ""
+    if facts.keys_loaded >= seed.keys:
+        return ""
+    return f"{cluster.id} loaded {facts.keys_loaded} of the {seed.keys} keys that it was to begin with"
 
 
 def failure_sentence(cluster: CacheCluster, node: CacheNode, seen: ObservedNode) -> str:

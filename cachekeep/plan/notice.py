@@ -22,6 +22,7 @@ _EVENTS = (
     (r"Removed cache node", "RemoveCacheNodeComplete"),
     (r"Failover .*completed", "FailoverComplete"),
     (r"Cache node .*(restarted|shutdown)", "CacheNodesRebooted"),
+    (r"Certificate renewal complete", "CertificateRenewalComplete"),
     (r"Updated parameter|Updated to use a CacheParameterGroup", "CacheClusterParametersChanged"),
     (r"Cache cluster created", "CacheClusterProvisioningComplete"),
     (r"Failed to create the cache cluster", "CacheClusterProvisioningFailed"),
@@ -35,6 +36,7 @@ _EVENTS = (
     (r"Finished recovery|Finished recovering", "CacheNodeReplaceComplete"),
     (r"Snapshot succeeded", "SnapshotComplete"),
     (r"Snapshot failed", "SnapshotFailed"),
+    (r"Service update .* is available", "ServiceUpdateAvailableForNode"),
 )
 OTHER_EVENT = "Event"
 

@@ -103,9 +103,8 @@ def why_not_allowed(parameter: Parameter, value: str) -> str | None:
         return f"The parameter {parameter.name} cannot be modified."
     number = _NUMBER.get(parameter.data_type)
     if number is not None and not number.match(value):
-        return (
-            f"The parameter {parameter.name} cannot be modified to the value {value}; it takes {parameter.data_type}s."
-        )
+        wrong = f"The parameter {parameter.name} cannot be modified to the value {value[:60]}"
+        return f"{wrong}; it takes {parameter.data_type}s."
     if parameter.name == _EVENTS:
         fits, allowed = set(value) <= set(_event_letters(parameter)), f"the letters {_event_letters(parameter)}"
     elif parameter.name == _SAVE:
@@ -116,7 +115,7 @@ def why_not_allowed(parameter: Parameter, value: str) -> str | None:
         fits, allowed = _in_allowed(parameter, value), parameter.allowed
     if fits:
         return None
-    return f"The parameter {parameter.name} cannot be modified to the value {value}; allowed values are {allowed}."
+    return f"The parameter {parameter.name} cannot be modified to the value {value[:60]}; allowed values are {allowed}."
 
 
 def why_not_together(values: Mapping[str, str]) -> str | None:

@@ -35,9 +35,15 @@ def promised_bytes(clusters: Iterable[CacheCluster], node_types: Mapping[str, No
     """What all nodes together may grow to, what waits for a maintenance window included."""
     return sum(
         (len(c.nodes) + len(c.pending.nodes_to_add) + sum(s is not None for s in (c.spare, c.pending.spare)))
-        * max(node_bytes(c.engine, node_types[t]) for t in (c.node_type, c.pending.node_type) if t is not None)
+        * (c.memory_bytes or max(node_bytes(c.engine, node_types[t]) for t in _node_types(c)))
         for c in clusters
     )
+
+
+def _node_types(cluster: CacheCluster) -> list[str]:
+    """All that its nodes have or may come to have."""
+    coming = cluster.scaling.node_type if cluster.scaling is not None else None
+    return [t for t in (cluster.node_type, cluster.pending.node_type, coming) if t is not None]
 
 
 def growth_bytes(engine: Engine, now: str, waits: str | None, wanted: str, node_types: Mapping[str, NodeType]) -> int:

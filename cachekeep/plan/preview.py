@@ -13,7 +13,19 @@ from cachekeep.domain.nodes import NodeKey, ObservedNode
 from cachekeep.domain.replication_group import ReplicationGroup
 from cachekeep.plan.decision import Limits
 from cachekeep.plan.placement import node_bytes
-from cachekeep.plan.previews import membership, modes, roles, shards, values, versions, waiting
+from cachekeep.plan.previews import (
+    following,
+    membership,
+    modes,
+    roles,
+    scaling,
+    shards,
+    snapshots,
+    users,
+    values,
+    versions,
+    waiting,
+)
 from cachekeep.plan.previews.scene import Gap, Part, Resources, Scene, is_going
 from cachekeep.plan.specs import Abilities, Catalog
 
@@ -62,6 +74,9 @@ def preview(
     parts = [part for name in groups for part in _group(scene, name)]
     parts += [part for name in clusters for part in _cluster(scene, name)]
     parts += _parameter_groups(scene)
+    parts += following.datastores(scene)
+    parts += snapshots.snapshots(scene)
+    parts += users.told(scene)
     changes = before != after
     if not parts:
         text = "Only what is shown changes; no engine is concerned." if changes else "Nothing changes."
@@ -106,15 +121,20 @@ def _group(scene: Scene, name: str) -> list[Part]:
     old, new = scene.before.groups.get(name), scene.after.groups.get(name)
     if old is None:
         return [membership.created(scene, new)] if new is not None else []
-    if new is None or (new.status != old.status and new.status.value == "deleting"):
+    if new is None or new.final_snapshot != old.final_snapshot or (new.status != old.status and _is_deleted(new)):
         return [membership.deleted(scene, new or old)]
     parts = _structure(scene, old, new)
     parts += _engine(scene, old, new)
     parts += roles.hand_overs(scene, old, new)
+    parts += following.migrations(old, new)
     parts += _reboots(scene, new)
     if new.automatic_failover != old.automatic_failover:
         parts.append(waiting.automatic_failover(enabled=new.automatic_failover))
     return parts + waiting.of_group(scene, old, new)
+
+
+def _is_deleted(group: ReplicationGroup) -> bool:
+    return group.status.value == "deleting"
 
 
 def _structure(scene: Scene, old: ReplicationGroup, new: ReplicationGroup) -> list[Part]:
@@ -155,8 +175,8 @@ def _cluster(scene: Scene, name: str) -> list[Part]:
     old, new = scene.before.clusters.get(name), scene.after.clusters.get(name)
     if old is None:
         return [membership.single_created(scene, new)] if new is not None else []
-    if new is None or (is_going(new) and not is_going(old)):
-        return [membership.single_deleted(scene, old)]
+    if new is None or new.final_snapshot != old.final_snapshot or (is_going(new) and not is_going(old)):
+        return [membership.single_deleted(scene, new or old)]
     parts = []
     if new.node_type != old.node_type:
         parts.append(values.node_type(scene, [old], old.node_type, new.node_type, clustered=False))
@@ -168,6 +188,9 @@ def _cluster(scene: Scene, name: str) -> list[Part]:
     parts += [reboot] if reboot is not None else []
     if not new.engine.speaks_resp:
         parts += membership.memcached_nodes(scene, old, new)
+    if new.scaling is not None and new.scaling != old.scaling:
+        count = len(new.nodes) - len(new.scaling.scaled)
+        parts.append(scaling.memcached(old, new.scaling.node_type, new.scaling.config, count))
     return parts + waiting.of_cluster(scene, old, new)
 
 
@@ -206,7 +229,10 @@ def _cluster_bytes(scene: Scene, cluster: CacheCluster, *, spare: bool) -> int:
     """spare: while everything that comes or leaves is there, with the larger of the node types; else in the end."""
     types = scene.catalog.node_types
     pending = cluster.pending
-    sizes = [node_bytes(cluster.engine, types[t]) for t in (cluster.node_type, pending.node_type) if t is not None]
+    coming = cluster.scaling.node_type if cluster.scaling is not None else pending.node_type
+    sizes = [node_bytes(cluster.engine, types[t]) for t in (cluster.node_type, coming) if t is not None]
+    if cluster.memory_bytes is not None:
+        sizes = [cluster.memory_bytes]
     nodes = len(cluster.nodes) + len(pending.nodes_to_add)
     if spare:
         return max(sizes) * (nodes + (cluster.spare is not None) + (pending.spare is not None))

@@ -11,17 +11,20 @@ from dataclasses import replace
 from cachekeep.domain.cache_cluster import NOTHING_PENDING, CacheCluster, Status
 from cachekeep.domain.nodes import NOTHING_SEEN, Address, NodeKey
 from cachekeep.domain.replication_group import HandOver, NodeGroup, ReplicationGroup
+from cachekeep.domain.restore import RestorePhase
 from cachekeep.domain.slots import SLOTS, numbers_of
 from cachekeep.domain.steps import Bind, Remove, Step, Stop
-from cachekeep.plan import engine_change, upgrades, windows
+from cachekeep.plan import engine_change, migration, upgrades, windows
 from cachekeep.plan.cluster_mode import ClusterPlan, ClusterShard, plan_cluster_mode
 from cachekeep.plan.decision import REST_S, SOON_S, Decision, Look
 from cachekeep.plan.group_record import Round, record
+from cachekeep.plan.latch import may_follow, with_latch
 from cachekeep.plan.member import Member, Phase, Shard, ShardPlan
 from cachekeep.plan.nodes import (
     GIVE_UP_AFTER,
     failure_sentence,
     removal_steps,
+    seed_failure,
     shard_members,
     stop_steps,
     too_small_sentence,
@@ -29,13 +32,22 @@ from cachekeep.plan.nodes import (
 )
 from cachekeep.plan.shard import plan_shard
 from cachekeep.plan.story import Story
+from cachekeep.plan.transit import with_switch, with_transit
+from cachekeep.plan.upstream import Upstream
 
 
 def plan_group(group: ReplicationGroup, members: Sequence[CacheCluster], look: Look) -> Decision:
     """members: in the order of group.member_ids. Raises ValueError when a member is missing."""
     if tuple(m.id for m in members) != group.member_ids:
         raise ValueError(f"{group.id} wants members {group.member_ids}")
-    story = Story(group, {m.id: m for m in members}, look)
+    primary = next(m for m in members if m.id == group.primary_id)
+    decision = _plan(Story(group, {m.id: m for m in members}, look))
+    decision = with_latch(group, primary.key(primary.nodes[0]), look, decision)
+    return with_switch(group, members, look, decision)
+
+
+def _plan(story: Story) -> Decision:
+    group, members, look = story.group, list(story.members.values()), story.look
     match group.status:
         case Status.DELETING:
             return _delete(story)
@@ -50,6 +62,8 @@ def _keep(story: Story) -> Decision:
     failed = _failure(story)
     if failed is not None:
         return failed
+    if group.restore is not None and group.restore.phase is RestorePhase.PREPARE:
+        return Decision(recheck_s=REST_S, sentence=f"waiting for the data of {group.restore.label}")
     if windows.is_due(group, look.now):
         return _apply_pending(story)
     too_small = _refuse_shrinking(story)
@@ -57,6 +71,7 @@ def _keep(story: Story) -> Decision:
         return too_small
     before = story
     members = {shard.id: _members_of(story, shard) for shard in group.node_groups}
+    story = migration.advance(story)
     story = _choose_successors(engine_change.advance(story), members)
     shards = [_shard(story, shard, members) for shard in story.group.node_groups]
     plans = {
@@ -118,6 +133,7 @@ def _shard(story: Story, shard: NodeGroup, members: Mapping[str, tuple[Member, .
     voters = sum(head is not None and head.owns_slots for head in heads.values())
     voters_lost = sum(head is None for head in heads.values())
     elsewhere = [m for its, found in members.items() if its != shard.id for m in found if m.alive]
+    beside = story.look.upstream or Upstream()
     hosts = [group.primary_endpoint.host] if group.primary_endpoint is not None else []
     if group.configuration_endpoint is not None and group.clustered:
         host = group.configuration_endpoint.host
@@ -127,7 +143,7 @@ def _shard(story: Story, shard: NodeGroup, members: Mapping[str, tuple[Member, .
         members=members[shard.id],
         primary=primary.key(primary.nodes[0]),
         primary_hosts=tuple(hosts),
-        reader_host=group.reader_endpoint.host if group.reader_endpoint else None,
+        reader_host=group.reader_endpoint.host if group.reader_endpoint and shard.id == _first(group) else None,
         forming=group.status is Status.CREATING or primary.status is Status.CREATING,
         hand_over_to=_successor(story, shard),
         clustered=group.clustered,
@@ -137,7 +153,19 @@ def _shard(story: Story, shard: NodeGroup, members: Mapping[str, tuple[Member, .
         ),
         fence_after_s=story.look.limits.hang_s,
         automatic=group.automatic_failover,
+        source=_source(story),
+        source_ready=may_follow(group.migration, story.look),
+        hand_out=beside.hand_out,
+        refuge=beside.refuge,
+        yields=beside.failing_over and beside.source is None,
     )
+
+
+def _source(story: Story) -> Address | None:
+    """Whom the group's primary follows, of a migration or of a global datastore."""
+    if story.group.migration is not None:
+        return story.group.migration.source if story.group.migration.follows else None
+    return story.look.upstream.source if story.look.upstream is not None else None
 
 
 def _successor(story: Story, shard: NodeGroup) -> NodeKey | None:
@@ -154,6 +182,11 @@ def _head(story: Story, shard: NodeGroup, members: Mapping[str, tuple[Member, ..
     cluster = story.members[shard.primary_id]
     key = cluster.key(cluster.nodes[0])
     return next((m for m in members[shard.id] if m.key == key and m.is_primary), None)
+
+
+def _first(group: ReplicationGroup) -> str:
+    """The shard whose replica has the reader endpoint; only a serverless cache has one beside several shards."""
+    return next((s.id for s in group.node_groups if not s.leaving), group.node_groups[0].id)
 
 
 def _holder(group: ReplicationGroup, host: str, heads: Mapping[str, Member | None]) -> str | None:
@@ -214,15 +247,17 @@ def _failure(story: Story) -> Decision | None:
         return None
     for cluster in story.members.values():
         seen = story.look.nodes.get(cluster.key(cluster.nodes[0]), NOTHING_SEEN)
+        text = seed_failure(cluster, seen)
         if seen.process is None and seen.failures >= GIVE_UP_AFTER:
             text = failure_sentence(cluster, cluster.nodes[0], seen)
+        if text:
             told = story.tell_member(cluster.id, text)
             told = told.tell(f"Failed to create replication group {story.group.id}. {text}")
             return Decision(
                 stages=stop_steps(list(story.members.values()), story.look),
                 puts=(
-                    replace(story.group, status=Status.CREATE_FAILED),
-                    *(replace(c, status=Status.CREATE_FAILED) for c in story.members.values()),
+                    replace(story.group, status=Status.CREATE_FAILED, restore=None),
+                    *(replace(c, status=Status.CREATE_FAILED, seed=None) for c in story.members.values()),
                 ),
                 events=told.events,
                 sentence=text,
@@ -243,6 +278,7 @@ def _apply_pending(story: Story) -> Decision:
     group = replace(
         group, node_type=node_type, automatic_failover=failover, pending=NOTHING_PENDING, status=Status.MODIFYING
     )
+    group, members = with_transit(group, members, pending.transit)
     return Decision(
         puts=(group, *(with_node_type(c, node_type) for c in members)),
         released=released,
@@ -291,6 +327,9 @@ def _delete(story: Story) -> Decision:
             c,
             replication_group_id=None,
             spare=None,
+            auth_tokens=group.auth_tokens,
+            auth_token_at=group.auth_token_at,
+            user_group_ids=group.user_group_ids,
             status=c.status if c.status is Status.CREATING else Status.MODIFYING,
         )
         for c in kept

@@ -21,12 +21,14 @@ from cachekeep.domain.steps import (
     Promote,
     Remove,
     Replicate,
+    SetUsers,
     Step,
     Stop,
     SwitchOver,
     TakeOver,
 )
 from cachekeep.plan.binds import bind_steps, wanted_hosts
+from cachekeep.plan.follower import hand_out, lead
 from cachekeep.plan.member import Member, Phase, PhasedSteps, Shard, ShardPlan, in_role, phased
 from cachekeep.plan.succession import start_steps, without_primary
 
@@ -35,6 +37,8 @@ __all__ = ["Member", "Shard", "ShardPlan", "plan_shard"]
 
 def plan_shard(shard: Shard) -> ShardPlan:
     """The next safe steps, or `settled`. Raises ValueError when the primary is not one of the members."""
+    if any(m.source != shard.source for m in shard.members):
+        shard = replace(shard, members=tuple(replace(m, source=shard.source) for m in shard.members))
     primary = shard.member(shard.primary)
     if primary is None:
         raise ValueError(f"{shard.primary} is not a member of its shard")
@@ -45,18 +49,22 @@ def plan_shard(shard: Shard) -> ShardPlan:
         plan = plan_shard(replace(shard, primary=plan.primary))
         return replace(plan, settled=False, sentence=told)
     leaving, removed = _plan_leaving(shard, primary)
-    return replace(
-        plan.also(_fence_replicas(shard)).also(leaving),
-        removed=removed,
-        settled=plan.settled and not leaving and not any(m.leaving for m in shard.members),
-    )
+    said = "setting users" if plan.settled else ""
+    plan = plan.also(_users(shard), said).also(_fence_replicas(shard)).also(leaving)
+    return replace(plan, removed=removed, settled=plan.settled and not any(m.leaving for m in shard.members))
 
 
 def _with_primary(shard: Shard, primary: Member) -> ShardPlan:
     if not primary.seen.serving:
         return _silent_primary(shard, primary)
-    if primary.facts.role is Role.REPLICA or _dispossessed(shard, primary):
+    if shard.source is not None:
+        led = lead(shard, primary, shard.source)
+        if led is not None:
+            return led
+    elif primary.facts.role is Role.REPLICA or _dispossessed(shard, primary):
         return _usurped(shard, primary)
+    if shard.hand_out is not None:
+        return hand_out(shard, primary, shard.hand_out)
     # Endpoints first: who waits for them must not wait for a replica.
     steps = (
         *bind_steps(shard, primary),
@@ -65,9 +73,11 @@ def _with_primary(shard: Shard, primary: Member) -> ShardPlan:
         *phased(Phase.RESTART, _restarts(shard, primary)),
     )
     switch = _switch_over(shard, primary)
-    if switch is not None:
+    if switch is not None and shard.source is None:
         return ShardPlan(shard.primary, switch, sentence=f"handing over from {primary.key} to {shard.hand_over_to}")
     waiting = [m for m in shard.staying if not in_role(m, primary)]
+    if shard.source is not None and shard.forming and not primary.facts.link_up:
+        waiting = [primary]
     if steps:
         return ShardPlan(shard.primary, steps, sentence="bringing the members into their roles")
     if waiting:
@@ -83,7 +93,7 @@ def _silent_primary(shard: Shard, primary: Member) -> ShardPlan:
     # One that is in sync may have received nothing yet: what the primary has beyond that is the price of asynchrony.
     heirs = [m for m in shard.staying if not m.standby and m.key != primary.key]
     heirs = [m for m in heirs if m.has_data or in_role(m, primary)]
-    if shard.hung(primary) and heirs and shard.automatic:
+    if shard.hung(primary) and ((heirs and shard.automatic) or shard.yields):
         return ShardPlan(
             shard.primary,
             phased(Phase.FENCE, [Stop(primary.key, primary.spec.address, fence=True)]),
@@ -107,6 +117,14 @@ def _fence_replicas(shard: Shard) -> PhasedSteps:
         return ()
     hung = [m for m in shard.staying if m.key != primary.key and shard.hung(m)]
     return phased(Phase.FENCE, [Stop(m.key, m.spec.address, fence=True) for m in hung])
+
+
+def _users(shard: Shard) -> PhasedSteps:
+    """Of every member that answers, whatever else goes on: who lost a right must not keep it until all is well."""
+    return phased(
+        Phase.USERS,
+        [SetUsers(m.key, m.spec.address, m.spec.link, m.spec.users) for m in shard.members if m.users_differ],
+    )
 
 
 def _dispossessed(shard: Shard, primary: Member) -> bool:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 
-from cachekeep.domain.cache_cluster import CacheCluster, CacheNode
+from cachekeep.domain.access import Rules
+from cachekeep.domain.acl_commands import Commands
+from cachekeep.domain.cache_cluster import CacheCluster, CacheNode, Status
 from cachekeep.domain.engine import Engine, EngineVersion
-from cachekeep.domain.nodes import NodeKey, NodeSpec, ProgramKind
+from cachekeep.domain.nodes import Address, NodeKey, NodeSpec, ProgramKind
 from cachekeep.domain.parameters import Family, NodeType, ParameterGroup
 from cachekeep.plan.parameters import engine_config
+from cachekeep.plan.users import NOBODY_ASKED, Entrants, link_of, node_users
 
 
 @dataclass(frozen=True)
 class Catalog:
-    """The package's data: parameter families, node types, and default parameter groups by name."""
+    """The package's data: parameter families, node types, and default parameter groups by name, and the commands
+    that users can be allowed."""
 
     families: Mapping[str, Family]
     node_types: Mapping[str, NodeType]
     default_groups: Mapping[str, ParameterGroup]
+    commands: Commands = field(default_factory=Commands)
 
 
 @dataclass(frozen=True)
@@ -39,20 +45,28 @@ def node_specs(
     abilities: Abilities,
     *,
     clustered: bool = False,
+    endpoints: Iterable[Address] = (),
+    entrants: Entrants = NOBODY_ASKED,
 ) -> dict[NodeKey, NodeSpec]:
     """The spec of every node of these clusters, second instances and discovery responders included.
 
-    groups: the parameter groups that the clusters name, by name. clustered: the engines run in cluster mode. Raises
-    KeyError for a group that is missing.
+    groups: the parameter groups that the clusters name, by name. clustered: the engines run in cluster mode. endpoints:
+    of their replication group, which any node may come to hold. entrants: who may log in. Raises KeyError for a group
+    that is missing.
     """
     specs: dict[NodeKey, NodeSpec] = {}
+
+    # Once for all nodes of a version: it may be a hundred users.
+    @cache
+    def told(engine: Engine, version: EngineVersion) -> Rules:
+        return node_users(entrants, catalog.commands, engine, version)
 
     def add(cluster: CacheCluster, node: CacheNode, engine: Engine, version: EngineVersion, group_name: str) -> None:
         group = groups[group_name]
         config = engine_config(
             catalog.families[group.family],
             group.values,
-            catalog.node_types[cluster.node_type],
+            catalog.node_types[cluster.node_type_of(node)],
             engine,
             version,
             can_defrag=(engine, version) in abilities.defrag,
@@ -60,7 +74,21 @@ def node_specs(
             clustered=clustered,
         )
         key = cluster.key(node)
-        specs[key] = NodeSpec(key, engine, version, node.address, config)
+        link = link_of(key.region, cluster.replication_group_id or cluster.id, entrants) if engine.speaks_resp else ""
+        hosts = certified(cluster, endpoints)
+        specs[key] = NodeSpec(
+            key,
+            engine,
+            version,
+            node.address,
+            _as_serverless(config, cluster),
+            link=link,
+            users=told(engine, version) if engine.speaks_resp else (),
+            transit=cluster.transit,
+            hosts=hosts,
+            transit_moves=cluster.transit_moves,
+            seed=cluster.seed if cluster.status is Status.CREATING else None,
+        )
 
     for cluster in clusters:
         engine, version = cluster.runs
@@ -72,9 +100,36 @@ def node_specs(
         if cluster.configuration_endpoint is not None:
             key = cluster.discovery_key
             specs[key] = NodeSpec(
-                key, Engine.MEMCACHED, version, cluster.configuration_endpoint, program=ProgramKind.DISCOVERY
+                key,
+                Engine.MEMCACHED,
+                version,
+                cluster.configuration_endpoint,
+                program=ProgramKind.DISCOVERY,
+                transit=cluster.transit,
+                hosts=certified(cluster, ()),
             )
     return specs
+
+
+def certified(cluster: CacheCluster, endpoints: Iterable[Address]) -> tuple[str, ...]:
+    """Every address that a node of the cluster has or may come to hold, and `localhost`; () where nothing is encrypted.
+
+    All of them in the certificate of each: an address moves to another node without a new certificate.
+    """
+    if not cluster.transit.encrypted:
+        return ()
+    own = (address.host for address in (*cluster.addresses, *endpoints))
+    return tuple(sorted({*own, "127.0.0.1", "localhost"}))
+
+
+def _as_serverless(config: Mapping[str, str], cluster: CacheCluster) -> Mapping[str, str]:
+    """With the memory of its own that a node of a serverless cache has, and AWS's values for those: ElastiCache guide,
+    "Redis OSS and Valkey configuration and limits"."""
+    if cluster.memory_bytes is None:
+        return config
+    if not cluster.engine.speaks_resp:
+        return {**config, "-m": str(cluster.memory_bytes // (1 << 20))}
+    return {**config, "maxmemory": str(cluster.memory_bytes), "cluster-allow-reads-when-down": "yes"}
 
 
 def parameter_group_names(clusters: Iterable[CacheCluster]) -> set[str]:

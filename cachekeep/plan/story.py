@@ -9,6 +9,7 @@ from cachekeep.domain.cache_cluster import CacheCluster
 from cachekeep.domain.events import Event, SourceType
 from cachekeep.domain.nodes import Address
 from cachekeep.domain.replication_group import NodeGroup, ReplicationGroup
+from cachekeep.domain.serverless import shown_text
 from cachekeep.plan.decision import Look
 
 
@@ -29,6 +30,14 @@ class Story:
     def tell(self, message: str) -> Story:
         """An event of the group."""
         event = Event(self.look.now, self.group.region, SourceType.REPLICATION_GROUP, self.group.id, message)
+        return replace(self, events=(*self.events, event))
+
+    def tell_user(self, message: str) -> Story:
+        """An event of the group, or of the serverless cache that it is behind."""
+        if self.group.serverless is None:
+            return self.tell(message)
+        name = self.group.serverless
+        event = Event(self.look.now, self.group.region, SourceType.SERVERLESS_CACHE, name, shown_text(message))
         return replace(self, events=(*self.events, event))
 
     def tell_member(self, cluster_id: str, *messages: str) -> Story:

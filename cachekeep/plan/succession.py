@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from cachekeep.domain.nodes import LOADS_TRIED, Role
-from cachekeep.domain.steps import Bind, Promote, Start, Step, TakeOver
+from cachekeep.domain.nodes import LOADS_TRIED, Address, Role
+from cachekeep.domain.steps import Bind, Follow, Promote, Start, Step, TakeOver
 from cachekeep.plan.binds import wanted_hosts
-from cachekeep.plan.member import Member, Phase, PhasedSteps, Shard, ShardPlan, phased
+from cachekeep.plan.member import Member, Phase, PhasedSteps, Shard, ShardPlan, follows_source, phased
 
 
 def without_primary(shard: Shard, primary: Member) -> ShardPlan:
@@ -34,7 +34,7 @@ def without_primary(shard: Shard, primary: Member) -> ShardPlan:
     if kept is not None:
         return kept
     empty = [m for m in shard.staying if m.key != primary.key and m.seen.serving and not m.standby]
-    if empty and not shard.forming:
+    if empty and not shard.forming and shard.refuge is None:
         # Nobody has anything, and these run already: a replica that was in sync had received nothing yet.
         return _succeed(shard, empty, primary)
     return _start_empty(shard, primary)
@@ -76,13 +76,21 @@ def _succeed(shard: Shard, heirs: Sequence[Member], dead: Member) -> ShardPlan:
         and m.seen.known_offset > heir.facts.offset
         and not shard.hung(m)
     ]
-    if better and not heir.is_primary:
+    if better and not heir.is_primary and shard.source is None:
         names = ", ".join(str(m.key) for m in better)
         return ShardPlan(
             dead.key, sentence=f"{dead.key} is gone; waiting for {names}, which had more of its data than {heir.key}"
         )
-    if heir.is_primary:
+    if heir.is_primary if shard.source is None else follows_source(heir, shard.source):
         return ShardPlan(heir.key, sentence=f"{heir.key} has taken over from {dead.key}")
+    if shard.source is not None and not shard.source_ready:
+        return ShardPlan(dead.key, sentence=f"{dead.key} is gone; waiting for {shard.source} to have its data")
+    if shard.source is not None:
+        return ShardPlan(
+            dead.key,
+            phased(Phase.ROLE, [Follow(heir.key, heir.spec.address, shard.source)]),
+            sentence=f"{dead.key} is gone; {heir.key} follows {shard.source} in its place",
+        )
     return ShardPlan(
         dead.key,
         promotion(shard, heir),
@@ -127,13 +135,26 @@ def _kept(shard: Shard, primary: Member) -> ShardPlan | None:
 
 
 def _start_with_data(shard: Shard, member: Member, what: str) -> ShardPlan:
-    steps = start_steps(member, None, keep_data=True)
+    if not shard.source_ready:
+        return ShardPlan(shard.primary, sentence=f"waiting for {shard.source} to have its data")
+    steps = start_steps(member, None, keep_data=True, source=shard.source)
     return ShardPlan(shard.primary, phased(Phase.FOLLOW, steps), sentence=f"starting {member.key} with {what}")
 
 
 def _start_empty(shard: Shard, primary: Member) -> ShardPlan:
     """Nobody has anything: all may start at once, and the primary starts empty."""
     others = [m for m in shard.staying if m.key != primary.key]
+    if shard.source is not None:
+        # Never as an empty primary, which would take writes. The others come after it.
+        first = start_steps(primary, None, source=shard.source)
+        text = f"starting {primary.key} as a replica of {shard.source}"
+        return ShardPlan(shard.primary, phased(Phase.FOLLOW, first), sentence=text)
+    if shard.refuge is not None and not shard.forming:
+        # An empty primary would wipe whoever follows it, and a replica without its primary lets nobody follow itself.
+        text = (
+            f"no member has the data any more, and {shard.refuge} of another region has: waiting for a failover to it"
+        )
+        return ShardPlan(shard.primary, sentence=text, refuge=shard.refuge)
     steps = [step for m in (primary, *others) if not m.alive for step in start_steps(m, None)]
     return ShardPlan(
         shard.primary,
@@ -143,9 +164,11 @@ def _start_empty(shard: Shard, primary: Member) -> ShardPlan:
     )
 
 
-def start_steps(member: Member, primary: Member | None, *, keep_data: bool = False) -> list[Step]:
-    """None while it is held back. primary: to be followed as soon as the engine runs."""
+def start_steps(
+    member: Member, primary: Member | None, *, keep_data: bool = False, source: Address | None = None
+) -> list[Step]:
+    """None while it is held back. primary, or source: to be followed as soon as the engine runs."""
     if member.hold_s > 0:
         return []
-    follow = primary.spec.address if primary is not None else None
+    follow = primary.spec.address if primary is not None else source
     return [Start(replace(member.spec, follow=follow), keep_data=keep_data)]

@@ -195,6 +195,9 @@ def begin(group: ReplicationGroup, members: Sequence[CacheCluster], now: float) 
 
 def _prepared(member: CacheCluster, wanted: Runs) -> tuple[CacheCluster, tuple[Address, ...]]:
     """The member with its second instance, and the address that waited in vain if a former one is used again."""
+    if Runs(*member.runs) == wanted and member.spare is None and member.pending.spare is None:
+        # It runs the wanted version since an earlier change, which was stopped or given up on the way.
+        return replace(member, status=Status.MODIFYING, pending=without_engine(member.pending)), ()
     coming, former = member.pending.spare, former_spare(member, wanted)
     begun = replace(member, status=Status.MODIFYING, pending=without_engine(member.pending))
     if former is not None:

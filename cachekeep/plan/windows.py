@@ -18,11 +18,14 @@ _MAINTENANCE = re.compile(r"([a-z]{3}):(\d\d):(\d\d)-([a-z]{3}):(\d\d):(\d\d)\Z"
 _DAILY = re.compile(r"(\d\d):(\d\d)-(\d\d):(\d\d)\Z", re.ASCII)
 _DAY_M = 24 * 60
 _WEEK_M = 7 * _DAY_M
-# First hour (UTC) of the 8-hour block in which a region's default windows lie; 22:00 for those not listed.
+# First hour (UTC) of the 8-hour block in which a region's default windows lie; 22:00 for those not listed, which are
+# newer than the guide's table.
 _BLOCK_STARTS = {
     "us-east-1": 3, "us-east-2": 4, "us-west-1": 6, "us-west-2": 6, "ca-central-1": 3, "sa-east-1": 1,
     "eu-west-1": 22, "eu-west-2": 23, "eu-central-1": 23, "ap-southeast-1": 14, "ap-southeast-2": 12,
-    "ap-northeast-1": 13, "ap-northeast-2": 12,
+    "ap-northeast-1": 13, "ap-northeast-2": 12, "ap-northeast-3": 12, "ap-south-1": 17.5, "ap-east-1": 13,
+    "cn-north-1": 14, "cn-northwest-1": 14, "eu-west-3": 23 + 59 / 60, "eu-south-1": 21, "af-south-1": 13,
+    "me-south-1": 13, "us-gov-west-1": 6,
 }  # fmt: skip
 
 
@@ -65,20 +68,33 @@ def is_due(resource: ReplicationGroup | CacheCluster, now: float) -> bool:
 def default_maintenance_window(region: str, name: str) -> str:
     """One hour in the region's block; the same for the same name, so that nothing is random."""
     number = zlib.crc32(f"{region}/{name}".encode())
-    start = _block_minute(region) + (number % 14) * 30
+    start = _block_minute(region) + (number % _starts(region)) * 30
     day = (number // 14) % 7
     first = day * _DAY_M + start
     return f"{_moment(first)}-{_moment(first + 60)}"
 
 
 def default_snapshot_window(region: str, name: str) -> str:
-    start = (_block_minute(region) + (zlib.crc32(name.encode()) % 14) * 30) % _DAY_M
+    start = (_block_minute(region) + (zlib.crc32(name.encode()) % _starts(region)) * 30) % _DAY_M
     end = (start + 60) % _DAY_M
     return f"{start // 60:02d}:{start % 60:02d}-{end // 60:02d}:{end % 60:02d}"
 
 
+def daily_window(region: str, name: str, start: str | None) -> str:
+    """The hour in which a serverless cache's daily snapshot is taken. start: `hh24:mi`, None where nothing was said."""
+    if start is None:
+        return default_snapshot_window(region, name)
+    end = (int(start[:2]) * 60 + int(start[3:]) + 60) % _DAY_M
+    return f"{start}-{end // 60:02d}:{end % 60:02d}"
+
+
 def _block_minute(region: str) -> int:
-    return _BLOCK_STARTS.get(region, 22) * 60
+    return round(_BLOCK_STARTS.get(region, 22) * 60)
+
+
+def _starts(region: str) -> int:
+    """How many half hours of the block a window of 60 minutes can begin at. Paris has 7 h 30 min (23:59-07:29)."""
+    return 14 if region != "eu-west-3" else 13
 
 
 def _moment(minute: int) -> str:

@@ -14,8 +14,10 @@ from typing import Any
 
 from cachekeep.domain.faults import Fault, invalid_value
 from cachekeep.domain.metric_ports import Monitoring
-from cachekeep.domain.metrics import WatchedTarget
+from cachekeep.domain.metrics import Subject, WatchedTarget
 from cachekeep.domain.prices import PriceList
+from cachekeep.domain.reserved_node import ReservedNode
+from cachekeep.domain.serverless import is_behind_serverless, serverless_name
 from cachekeep.plan.cost import (
     HereCost,
     RunningCost,
@@ -27,8 +29,10 @@ from cachekeep.plan.cost import (
     running_cost,
     usage_of,
 )
+from cachekeep.plan.reservations import reservation_costs, reservation_json, saved
 from cachekeep.report.cost_here import MachineShare, Taken
 from cachekeep.report.cost_prices import KnownPrices
+from cachekeep.report.cost_serverless import serverless_cost
 from cachekeep.report.watched import watched_resources
 
 Page = dict[str, Any]
@@ -36,7 +40,8 @@ Page = dict[str, Any]
 
 @dataclass(frozen=True)
 class CostSources:
-    """status: the status page. targets: what is watched. machine_usd_month: 0 for not said. cores: of this machine."""
+    """status: the status page. targets: what is watched. machine_usd_month: 0 for not said. cores: of this machine.
+    reserved: reserved nodes of all regions."""
 
     status: Callable[[], Mapping[str, Any]]
     targets: Callable[[], Sequence[WatchedTarget]]
@@ -45,6 +50,7 @@ class CostSources:
     share: MachineShare
     cores: float
     machine_usd_month: float = 0.0
+    reserved: Callable[[], Sequence[ReservedNode]] = tuple
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,8 @@ class CostReports:
     def report(self, region: str | None, name: str | None, terms: CostTerms | None = None) -> Page:
         """{"rows": [{"resource", "node_type", "count", "hourly", "monthly" (texts in USD, of all its nodes; None for
         not known), "source"}], "total" (text or None), "notes": [sentence]} for pages, and for programs `usage`,
-        `resources` (amounts as numbers), `usd` (of those that are known), `here`.
+        `resources` (amounts as numbers), `usd` (of those that are known), `here`, `reservations` and
+        `reserved_saves` (USD, negative where they cost more than they save, None for not known).
 
         region: None for all. name: of a group, a cluster or a watched target; None for all. Raises
         ResourceNotFoundFault when there is none of that name, InvalidParameterValue for an absurd machine cost.
@@ -86,7 +93,7 @@ class CostReports:
             (kind, one)
             for kind, resources in (("group", status["groups"]), ("cluster", status["clusters"]))
             for one in resources
-            if _asked(one["region"], one["id"], region, name)
+            if _asked(one["region"], serverless_name(one["id"]), region, name)
         ]
         targets = [target for target in self._in.targets() if _asked(target.region, target.id, region, name)]
         watched = [("watched", one) for one in watched_resources(targets, self._in.monitoring.gauges)]
@@ -96,9 +103,18 @@ class CostReports:
                 "ResourceNotFoundFault", f"There is no group, cluster or watched target {name[:60]!r}{where}.", 404
             )
         prices = self._in.prices.latest()
-        costs = [running_cost(kind, one, prices, terms.usage, terms.prices_region) for kind, one in (*own, *watched)]
+        costs = [self._cost(kind, one, prices, terms) for kind, one in (*own, *watched)]
         taken = self._in.share.taken([one for _, one in own])
-        return _assembled(costs, terms.usage, self._here(taken, terms), self._notes(costs, taken, prices))
+        page = _assembled(costs, terms.usage, self._here(taken, terms), self._notes(costs, taken, prices))
+        reserved = [node for node in self._in.reserved() if region in (None, node.region)] if name is None else []
+        told = reservation_costs(reserved, costs, prices, terms.usage.hours, self._in.monitoring.now())
+        return page | {"reservations": [reservation_json(one) for one in told], "reserved_saves": number(saved(told))}
+
+    def _cost(self, kind: str, one: Mapping[str, Any], prices: PriceList, terms: CostTerms) -> RunningCost:
+        if kind != "watched" and is_behind_serverless(one["id"]):
+            current = self._in.monitoring.gauges.current(Subject(one["region"], one["id"]))
+            return serverless_cost(one, current, terms.usage)
+        return running_cost(kind, one, prices, terms.usage, terms.prices_region)
 
     def _here(self, taken: Taken, terms: CostTerms) -> HereCost:
         usd = terms.machine_usd_month

@@ -14,6 +14,7 @@ from typing import Any
 from cachekeep.domain.cache_cluster import CacheCluster
 from cachekeep.domain.metric_ports import Meter, Monitoring
 from cachekeep.domain.ports import Store
+from cachekeep.domain.serverless import backing_id, serverless_name
 from cachekeep.domain.verdicts import Level, Threshold, worst
 from cachekeep.plan.causes import Look, looks_for
 from cachekeep.plan.health import EXIT_CODES, NodeReading, assemble
@@ -80,7 +81,7 @@ class HealthReports:
         if len(outdated) > _MOST_READ:
             self._asked.set()
         nodes = [self._reading(member, now) for member in members]
-        whole = assemble(name, region, now, nodes, self._overrides.thresholds(region, owner))
+        whole = assemble(serverless_name(name), region, now, nodes, self._overrides.thresholds(region, owner))
         return {**whole, "own_thresholds": {k: dict(v) for k, v in self._overrides.values(region, owner).items()}}
 
     async def examined(self, region: str, name: str) -> dict[str, Any]:
@@ -97,11 +98,12 @@ class HealthReports:
         return {name: standing.level.value for name, standing in self._standings(region).items()}
 
     def overview(self, region: str) -> dict[str, Any]:
-        """`resources`, each with id, kind (group, cluster, target), level, sentence, exit_code; level and exit_code of
-        the worst, where unknown is worse than safe. Nothing to tell of is no trouble: 0."""
+        """`resources`, each with id, kind (group, cluster, serverless, target), level, sentence, exit_code; level and
+        exit_code of the worst, where unknown is worse than safe. Nothing to tell of is no trouble: 0."""
         standings = self._standings(region)
         resources = [
-            {"id": entry.id, "kind": entry.kind, **_told(standings[entry.id])} for entry in self._roster.entries(region)
+            {"id": serverless_name(entry.id), "kind": entry.kind, **_told(standings[entry.id])}
+            for entry in self._roster.entries(region)
         ]
         level = _level_of_region([standing.level for standing in standings.values()])
         return {
@@ -119,16 +121,24 @@ class HealthReports:
 
     def change(self, region: str, name: str, wish: Mapping[str, Any], unset: Sequence[str]) -> Values:
         """Set and unset numbers of its own; see Overrides.change."""
-        values = self._overrides.change(region, name, wish, unset)
+        values = self._overrides.change(region, self._meant(region, name), wish, unset)
         self._levels.forget_all()
         return values
 
     def _find(self, region: str, name: str) -> tuple[list[Member], str]:
         """The nodes, and whose thresholds count for them. Raises Fault."""
+        name = self._meant(region, name)
         members = members_of(self._monitoring.gauges, region, name, self._roster.targets(region))
         if not members and owner_since(self._store, region, name) is None:
             raise not_found(region, name)
         return members, members[0].owner if members else self._owner(region, name)
+
+    def _meant(self, region: str, name: str) -> str:
+        """What runs the serverless cache of that name, where nothing else has it."""
+        behind = backing_id(name)
+        if owner_since(self._store, region, behind) is None or owner_since(self._store, region, name) is not None:
+            return name
+        return behind
 
     def _owner(self, region: str, name: str) -> str:
         cluster = self._store.get(CacheCluster, region, name.partition("/")[0])

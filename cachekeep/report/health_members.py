@@ -10,6 +10,7 @@ from functools import cache
 from cachekeep.data.metrics import metrics
 from cachekeep.domain.metric_ports import Gauges
 from cachekeep.domain.metrics import Current, Subject
+from cachekeep.domain.serverless import serverless_name
 from cachekeep.plan.verdict import Context
 
 # A node is asked every second. One that was asked no more for so long has no numbers of now.
@@ -69,7 +70,8 @@ def members_by_owner(gauges: Gauges, region: str, watched: Collection[str] = ())
         if current is None:
             continue
         owner = current.facts.get("replication_group", subject.id)
-        label = f"{subject.id}/{subject.node_id}" if subject.id in several else subject.id
+        shown = serverless_name(subject.id)
+        label = f"{shown}/{subject.node_id}" if subject.id in several else shown
         found.setdefault(owner, []).append(Member(subject, label, owner, current, owner in watched))
     return found
 

@@ -9,11 +9,12 @@ from cachekeep.domain.cache_cluster import CacheCluster
 from cachekeep.domain.metrics import WatchedTarget
 from cachekeep.domain.ports import Resource, Store
 from cachekeep.domain.replication_group import ReplicationGroup
+from cachekeep.domain.serverless import is_behind_serverless
 
 
 @dataclass(frozen=True)
 class Entry:
-    """kind: `group`, `cluster` or `target`."""
+    """kind: `group`, `cluster`, `serverless` (whose id is that of what is behind it) or `target`."""
 
     kind: str
     id: str
@@ -38,9 +39,9 @@ class Roster:
         return frozenset(entry.id for entry in self.entries(region) if entry.kind == "target")
 
     def _read(self, region: str) -> tuple[Entry, ...]:
-        groups = (Entry("group", group.id) for group in self._store.all(ReplicationGroup, region))
+        groups = (Entry(_kind(group.id, "group"), group.id) for group in self._store.all(ReplicationGroup, region))
         clusters = (
-            Entry("cluster", cluster.id)
+            Entry(_kind(cluster.id, "cluster"), cluster.id)
             for cluster in self._store.all(CacheCluster, region)
             if not cluster.replication_group_id
         )
@@ -50,3 +51,7 @@ class Roster:
     def _note(self, touched: Sequence[Resource]) -> None:
         if any(isinstance(resource, (ReplicationGroup, CacheCluster, WatchedTarget)) for resource in touched):
             self._known.clear()
+
+
+def _kind(resource_id: str, kind: str) -> str:
+    return "serverless" if is_behind_serverless(resource_id) else kind

@@ -16,6 +16,7 @@ from cachekeep.domain.faults import invalid_value
 from cachekeep.domain.metric_ports import Monitoring
 from cachekeep.domain.metrics import Current, Subject, WatchedTarget
 from cachekeep.domain.prices import NodeSpecs
+from cachekeep.domain.serverless import serverless_name
 from cachekeep.plan.right_size import as_json, right_size
 from cachekeep.plan.right_size_shapes import Goal
 from cachekeep.report.cost_prices import KnownPrices
@@ -101,7 +102,7 @@ class RightSizing:
             notes.append(f"no prices of {region} are known: `cachekeep cost import`, or name another region's prices")
         local = members.kind != "watched"
         return {
-            "id": members.id,
+            "id": serverless_name(members.id),
             "kind": members.kind,
             **page,
             "assumptions": [*page["assumptions"], *(_ASSUMED if local else _ASSUMED[:1])],

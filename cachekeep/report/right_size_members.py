@@ -13,6 +13,7 @@ from typing import Any
 from cachekeep.domain.engine import Engine
 from cachekeep.domain.faults import Fault
 from cachekeep.domain.metrics import Subject
+from cachekeep.domain.serverless import backing_id, serverless_name
 
 # How ElastiCache names the nodes of a group with cluster mode: `orders-0002-001`.
 _SHARD = re.compile(r"-([0-9]{4})-[0-9]{3}\Z")
@@ -22,7 +23,7 @@ _SHARD = re.compile(r"-([0-9]{4})-[0-9]{3}\Z")
 class Members:
     """shards: of each its nodes; of Memcached a shard of one for each node. replicas: of the shard that has most.
 
-    node_type: "" where nobody said it. kind: group, cluster or watched.
+    node_type: "" where nobody said it. kind: group, cluster, serverless or watched.
     """
 
     id: str
@@ -62,10 +63,14 @@ def named(resources: Sequence[tuple[str, Mapping[str, Any]]], region: str, name:
     for kind, one in here:
         if one["id"] == asked:
             return members_of(kind, one)
+    for _, one in here:
+        if one["id"] == backing_id(asked):
+            # Nobody chose the node type of what is behind it.
+            return members_of("serverless", {**one, "node_type": ""})
     for kind, one in here:
         if any(node["id"] == asked for node in one["nodes"]):
             return members_of(kind, one)
-    have = ", ".join(one["id"] for _, one in here[:20])
+    have = ", ".join(serverless_name(one["id"]) for _, one in here[:20])
     raise Fault(
         "ResourceNotFoundFault",
         f"There is no group, cluster or watched target {name[:60]!r} in {region}; there is {have or 'none'}.",

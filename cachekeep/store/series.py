@@ -16,7 +16,7 @@ from pathlib import Path
 import structlog
 
 from cachekeep.domain.metrics import MINUTE_S, Column, Point, Subject
-from cachekeep.domain.ports import WorldError
+from cachekeep.domain.world import WorldError
 from cachekeep.store.series_file import Damaged, exchange, identity, is_damage, open_series, put_back
 from cachekeep.store.series_fold import DAY_S, HOUR_S, Retention, bound, expire, fold, roll, to_roll, transaction
 from cachekeep.store.series_minute import pack_minute

@@ -10,7 +10,7 @@ import time
 from contextlib import closing, suppress
 from pathlib import Path
 
-from cachekeep.domain.ports import WorldError
+from cachekeep.domain.world import WorldError
 
 SCHEMA_VERSION = 1
 # until: when the last point of a block ends. rolled: a block of minutes that is in the coarser tiers as it stands.

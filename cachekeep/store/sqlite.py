@@ -17,17 +17,25 @@ import structlog
 from cachekeep.domain.alarms import Alarm, HistoryItem, HistoryKind, Topic
 from cachekeep.domain.cache_cluster import CacheCluster
 from cachekeep.domain.events import Event, Note, SourceType
+from cachekeep.domain.global_group import GlobalGroup
 from cachekeep.domain.metrics import WatchedTarget
 from cachekeep.domain.nodes import Address
 from cachekeep.domain.parameters import ParameterGroup
 from cachekeep.domain.ports import Conflict, R, Resource, WorldError
 from cachekeep.domain.replication_group import ReplicationGroup
+from cachekeep.domain.reserved_node import ReservedNode
+from cachekeep.domain.security_group import SecurityGroup
+from cachekeep.domain.serverless import ServerlessCache
+from cachekeep.domain.service_updates import ServiceUpdate, UpdateAction, UpkeepNotice
+from cachekeep.domain.snapshot import Snapshot
 from cachekeep.domain.subnet_group import SubnetGroup
+from cachekeep.domain.users import User, UserGroup
 from cachekeep.domain.verdicts import ThresholdOverrides
 
 log = structlog.get_logger()
 
-SCHEMA_VERSION = 3
+# 4: users, transit, snapshots and more, which an older Cachekeep would run without: its caches would stand open.
+SCHEMA_VERSION = 4
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS resource (
@@ -56,10 +64,20 @@ _KINDS: dict[type[Any], str] = {
     CacheCluster: "cluster",
     ParameterGroup: "parametergroup",
     SubnetGroup: "subnetgroup",
+    SecurityGroup: "securitygroup",
     Alarm: "alarm",
     Topic: "topic",
     WatchedTarget: "target",
     ThresholdOverrides: "thresholds",
+    Snapshot: "snapshot",
+    ReservedNode: "reservednode",
+    ServerlessCache: "serverlesscache",
+    ServiceUpdate: "serviceupdate",
+    UpdateAction: "updateaction",
+    UpkeepNotice: "upkeepnotice",
+    GlobalGroup: "globalgroup",
+    User: "user",
+    UserGroup: "usergroup",
 }
 # AWS keeps events for 14 days (ElastiCache guide, "Viewing ElastiCache events").
 EVENTS_KEPT_S = 14 * 86400
@@ -94,6 +112,8 @@ class SqliteStore:
         self._db.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         self._encoder = msgspec.json.Encoder()
         self._decoders = {kind: msgspec.json.Decoder(kind) for kind in _KINDS}
+        # As long as they are stored: the bytes of resources that were read, and what they were decoded to.
+        self._read: dict[tuple[type[Any], str, str], tuple[bytes, Any]] = {}
         self._subscribers: list[Callable[[Sequence[Resource]], None]] = []
         self.is_new = not self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
         """There was no store at this path before."""
@@ -150,15 +170,24 @@ class SqliteStore:
         row = self._db.execute(
             "SELECT body FROM resource WHERE kind=? AND region=? AND name=?", (_KINDS[kind], region, name)
         ).fetchone()
-        return None if row is None else self._decoders[kind].decode(row[0])
+        return None if row is None else self._decoded(kind, region, name, row[0])
 
     def all(self, kind: type[R], region: str | None = None) -> list[R]:
         rows = self._db.execute(
-            "SELECT body FROM resource WHERE kind=? AND (?2 IS NULL OR region=?2) ORDER BY region, name",
+            "SELECT region, name, body FROM resource WHERE kind=? AND (?2 IS NULL OR region=?2) ORDER BY region, name",
             (_KINDS[kind], region),
         )
-        decode = self._decoders[kind].decode
-        return [decode(body) for (body,) in rows]
+        return [self._decoded(kind, *row) for row in rows]
+
+    def _decoded(self, kind: type[R], region: str, name: str, body: bytes) -> R:
+        """The resource as it was decoded last, where its bytes are the same: making one takes longer than reading it,
+        and a round reads all of its own. They are frozen, so nobody can tell."""
+        known = self._read.get((kind, region, name))
+        if known is None or known[0] != body:
+            known = body, self._decoders[kind].decode(body)
+            self._read[kind, region, name] = known
+        found: R = known[1]
+        return found
 
     def events(
         self, region: str, *, since: float, until: float, source_type: str | None, source_id: str | None
@@ -285,6 +314,7 @@ class SqliteTransaction:
             resource.region,
             _name(resource),
         )
+        self._store._read.pop((type(resource), resource.region, _name(resource)), None)
         self.touched.append(resource)
 
     def add_event(self, event: Event) -> None:

@@ -17,12 +17,14 @@ Target = Mapping[str, Any]
 NODE_TYPES = "node_types"
 SHARDS = "shards"
 NODES = "nodes"
+SNAPSHOTS = "snapshots"
 LONGEST_ANSWER = 512
 
 
 @dataclass(frozen=True)
 class Field:
-    """One answer. choices: fixed values, or NODE_TYPES, SHARDS, NODES for those of the service or of the target."""
+    """One answer. choices: fixed values, or NODE_TYPES, SNAPSHOTS, SHARDS, NODES for those of the service, of the
+    region or of the target."""
 
     name: str
     label: str
@@ -38,7 +40,7 @@ class Field:
 @dataclass(frozen=True)
 class Action:
     """kinds: `group`, `cluster`, or `new`. typed: the resource's name must be typed to confirm. clustered_only: for
-    groups in cluster mode."""
+    groups in cluster mode. with_keys: not for Memcached."""
 
     name: str
     title: str
@@ -48,9 +50,12 @@ class Action:
     typed: bool = False
     about: str = ""
     clustered_only: bool = False
+    with_keys: bool = False
 
     def fits(self, kind: str, target: Target) -> bool:
         """Whether it is offered for this resource."""
+        if self.with_keys and target.get("engine") == "memcached":
+            return False
         return kind in self.kinds and (not self.clustered_only or bool(target.get("shards")))
 
     def on(self, name: str) -> str:
@@ -79,13 +84,15 @@ def _is_within(value: str, field: Field) -> bool:
     return value.isascii() and value.isdecimal() and len(value) < 10 and field.least <= int(value) <= field.most
 
 
-def choices_of(field: Field, target: Target, node_types: Sequence[str]) -> list[str]:
-    """What the field's list offers; empty for a free text."""
+def choices_of(field: Field, target: Target, node_types: Sequence[str], snapshots: Sequence[str] = ()) -> list[str]:
+    """What the field's list offers; empty for a free text. snapshots: those that a cache can begin with."""
     match field.choices:
         case tuple():
             return list(field.choices)
         case str() if field.choices == NODE_TYPES:
             return list(node_types)
+        case str() if field.choices == SNAPSHOTS:
+            return ["", *snapshots]
         case str() if field.choices == SHARDS:
             return [str(shard["id"]) for shard in target.get("shards") or ()] or ["0001"]
     return list(dict.fromkeys(f"{n['id']}/{n['node_id']}" for n in target.get("nodes", ()) if not n.get("spare")))
@@ -121,6 +128,8 @@ def _create(answers: Answers, _: Target) -> dict[str, str]:
     }
     if answers["version"]:
         fields["EngineVersion"] = answers["version"]
+    if answers["snapshot"]:
+        fields["SnapshotName"] = answers["snapshot"]
     shards, replicas = int(answers["shards"]), int(answers["replicas"])
     if shards > 1 or answers["cluster_mode"] == "enabled":
         return fields | {
@@ -200,10 +209,25 @@ def _reboot(answers: Answers, target: Target) -> dict[str, str]:
     }
 
 
-def _delete(_: Answers, target: Target) -> dict[str, str]:
+def _delete(answers: Answers, target: Target) -> dict[str, str]:
+    if target.get("serverless"):
+        last = {"FinalSnapshotName": answers["final"]} if answers["final"] else {}
+        return {"Action": "DeleteServerlessCache", "ServerlessCacheName": str(target["serverless"]), **last}
+    final = {"FinalSnapshotIdentifier": answers["final"]} if answers["final"] else {}
     if "shards" in target:
-        return {"Action": "DeleteReplicationGroup", "ReplicationGroupId": str(target["id"])}
-    return {"Action": "DeleteCacheCluster", "CacheClusterId": str(target["id"])}
+        return {"Action": "DeleteReplicationGroup", "ReplicationGroupId": str(target["id"]), **final}
+    return {"Action": "DeleteCacheCluster", "CacheClusterId": str(target["id"]), **final}
+
+
+def _back_up(answers: Answers, target: Target) -> dict[str, str]:
+    if target.get("serverless"):
+        return {
+            "Action": "CreateServerlessCacheSnapshot",
+            "ServerlessCacheSnapshotName": answers["snapshot"],
+            "ServerlessCacheName": str(target["serverless"]),
+        }
+    of = "ReplicationGroupId" if "shards" in target else "CacheClusterId"
+    return {"Action": "CreateSnapshot", "SnapshotName": answers["snapshot"], of: str(target["id"])}
 
 
 _NODE = Field("node", "Node", "select", NODES)
@@ -222,6 +246,14 @@ ACTIONS: Mapping[str, Action] = {
                 Field("description", "Description", usual="made in the dashboard"),
                 Field("engine", "Engine", "select", ("valkey", "redis"), "valkey"),
                 Field("version", "Engine version", required=False, hint="Empty for the newest that is installed."),
+                Field(
+                    "snapshot",
+                    "Begin with the snapshot",
+                    "select",
+                    SNAPSHOTS,
+                    required=False,
+                    hint="Empty for an empty cache. Nodes must be large enough, and the engine must load it.",
+                ),
                 _NODE_TYPE,
                 Field("cluster_mode", "Cluster mode", "select", ("disabled", "enabled"), "disabled"),
                 Field("shards", "Shards", "number", usual="1", least=1, most=90),
@@ -250,13 +282,29 @@ ACTIONS: Mapping[str, Action] = {
         ),
         Action("reboot", "Reboot node", ("group", "cluster"), (_NODE,), _reboot),
         Action(
+            "back-up",
+            "Back up",
+            ("group", "cluster", "serverless"),
+            (Field("snapshot", "Name of the snapshot", hint="Letters, digits and hyphens; begins with a letter."),),
+            _back_up,
+            about="A replica in sync sends its data, where there is one; the snapshot is read back before it counts.",
+            with_keys=True,
+        ),
+        Action(
             "delete",
             "Delete",
-            ("group", "cluster"),
-            (),
+            ("group", "cluster", "serverless"),
+            (
+                Field(
+                    "final",
+                    "Final snapshot",
+                    required=False,
+                    hint="A name for it, or empty for none. If it fails, nothing is deleted. Memcached has none.",
+                ),
+            ),
             _delete,
             typed=True,
-            about="All nodes go, and all data with them. No final snapshot is made.",
+            about="All nodes go, and all data with them but what a snapshot has.",
         ),
     )
 }

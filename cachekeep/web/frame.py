@@ -111,7 +111,16 @@ class Frame:
     def session(self, request: Request) -> Session | None:
         # Fragments that pages fetch by themselves must not keep an unattended session alive.
         by_hand = request.method == "POST" or "hx-request" not in request.headers
-        return self.sessions.find(request.cookies.get(cookie_name(request), ""), by_hand=by_hand)
+        token = request.cookies.get(cookie_name(request), "")
+        session = self.sessions.find(token, by_hand=by_hand)
+        if session is None:
+            return None
+        session.source = request.client.host if request.client else ""
+        if self.operator.why_not(session.access_key, session.source) is not None:
+            # The key was removed, or may less than it might when it signed in.
+            self.sessions.end(token)
+            return None
+        return session
 
     def fault(self, request: Request, session: Session, fault: Fault) -> Response:
         return self.page("fault.html", request, session, fault.status, fault=fault)
@@ -171,13 +180,30 @@ def region_of(views: Views, session: Session, asked: Mapping[str, str]) -> str:
 
 def find_resource(views: Views, region: str, kind: str, name: str) -> Mapping[str, Any]:
     """The row of the status page, or of the watched targets. Raises AWS's fault for one that is not there."""
-    if kind not in ("group", "cluster", "watched"):
+    if kind not in ("group", "cluster", "serverless", "watched"):
         raise Fault("InvalidParameterValue", "There is no such page.", 404)
+    if kind == "serverless":
+        return _find_serverless(views, region, name)
     rows = views.watched(region) if kind == "watched" else views.status()[f"{kind}s"]
     for row in rows:
-        if row["id"] == name and (kind == "watched" or row["region"] == region):
+        if row["id"] == name and (kind == "watched" or (row["region"] == region and not row.get("serverless"))):
             found: Mapping[str, Any] = row
             return found
     if kind == "group":
         raise Fault("ReplicationGroupNotFoundFault", f"ReplicationGroup {name} not found in {region}.")
     raise Fault("CacheClusterNotFound", f"CacheCluster {name} not found in {region}.")
+
+
+def _find_serverless(views: Views, region: str, name: str) -> Mapping[str, Any]:
+    """The group or cluster that runs it."""
+    status = views.status()
+    for row in (*status["groups"], *status["clusters"]):
+        if row.get("serverless") == name and row["region"] == region:
+            found: Mapping[str, Any] = row
+            return found
+    raise Fault("ServerlessCacheNotFoundFault", f"Serverless cache {name} not found in {region}.", 404)
+
+
+def shown_name(resource: Mapping[str, Any]) -> str:
+    """Of a serverless cache its own, not that of what runs it."""
+    return str(resource.get("serverless") or resource["id"])

@@ -11,7 +11,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from cachekeep.web.frame import Frame, region_of
+from cachekeep.web.frame import Frame, region_of, shown_name
 from cachekeep.web.ports import Json
 from cachekeep.web.sessions import Session
 
@@ -95,6 +95,7 @@ def rows_of(status: Json, watched: Sequence[Json], health: Json, region: str) ->
     """In order of their names, groups first."""
     levels, troubles = health.get("resources", {}), health.get("troubles", {})
     owned = [("group", group) for group in status["groups"]] + [("cluster", one) for one in status["clusters"]]
+    owned = [("serverless" if one.get("serverless") else kind, one) for kind, one in owned]
     rows = [_row(kind, one, levels, troubles) for kind, one in owned if one["region"] == region]
     rows += [_watched(target, levels, troubles) for target in watched]
     return rows
@@ -107,11 +108,11 @@ def _row(
     holders = [node for node in nodes if node.get("role") != "replica"] or nodes
     return Row(
         kind=kind,
-        id=resource["id"],
+        id=shown_name(resource),
         status=resource["status"],
         level=_level(levels, resource["id"]),
         engine=f"{resource['engine']} {resource['version']}",
-        node_type=resource["node_type"],
+        node_type="–" if kind == "serverless" else resource["node_type"],
         nodes=len(nodes),
         used_bytes=_sum(node.get("used_memory") for node in holders),
         limit_bytes=_sum(node.get("maxmemory") for node in holders),

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from cachekeep.domain.faults import Fault, invalid_value
 from cachekeep.web.actions import ACTIONS, Action, Answers, Target, answers_of, choices_of, usual_answers
 from cachekeep.web.agreement import identity_of, still_holds
-from cachekeep.web.frame import Form, Frame, find_resource, to
+from cachekeep.web.frame import Form, Frame, find_resource, shown_name, to
 from cachekeep.web.sessions import PLAN_S, Plan, Session
 
 _GONE = f"This plan is not known any more, or older than {PLAN_S / 60:g} minutes; nothing was done. Plan again."
@@ -56,7 +56,7 @@ class ActionPages:
             if not still_holds(plan, anew):
                 return self._plan(request, session, anew, _changed(plan))
             # Nothing is awaited since the rehearsal: this is what it was about.
-            self._frame.operator.perform(plan.region, session.access_key, plan.fields)
+            self._frame.operator.perform(plan.region, session.access_key, plan.fields, session.source)
         except Fault as fault:
             return self._plan(request, session, plan, fault)
         session.notice = f"{action.on(plan.name)}: accepted."
@@ -71,8 +71,8 @@ class ActionPages:
         """of: the resource as in a path, and its row. Raises the service's refusal."""
         path, target = of
         fields = action.request(answers, target)
-        preview = self._frame.operator.rehearse(region, session.access_key, fields)
-        name = str(target["id"]) if target else answers.get("id", "")
+        preview = self._frame.operator.rehearse(region, session.access_key, fields, session.source)
+        name = shown_name(target) if target else answers.get("id", "")
         return Plan(action.name, path, region, fields, answers, dict(preview), name, action.typed, identity_of(target))
 
     def _target(self, action: Action, region: str, of: str) -> tuple[str, Target]:
@@ -94,17 +94,19 @@ class ActionPages:
         fault: Fault | None = None,
     ) -> Response:
         kind, target = of
-        node_types = self._frame.views.node_types()
+        views = self._frame.views
+        node_types, held = views.node_types(), views.backups(session.region)
+        snapshots = [one["name"] for one in held if one["state"] == "available" and not one["serverless"]]
         return self._frame.page(
             "action.html",
             request,
             session,
             fault.status if fault else 200,
             action=action,
-            of=f"{kind}/{target['id']}" if target else "",
+            of=f"{kind}/{shown_name(target)}" if target else "",
             target=target,
             answers=answers,
-            choices={field.name: choices_of(field, target, node_types) for field in action.fields},
+            choices={field.name: choices_of(field, target, node_types, snapshots) for field in action.fields},
             fault=fault,
         )
 

@@ -19,11 +19,16 @@ class Operator(Protocol):
         """Whether the secret is that of the key. Takes the same time for every wrong secret, and for unknown keys."""
         ...
 
-    def perform(self, region: str, access_key: str, fields: Mapping[str, str]) -> Json:
+    def why_not(self, access_key: str, source: str) -> str | None:
+        """Why the key may not see the pages, in a sentence, None where it may. Asked at every page. source: the address
+        that asks."""
+        ...
+
+    def perform(self, region: str, access_key: str, fields: Mapping[str, str], source: str = "") -> Json:
         """Carry out one Query request (`Action` and its parameters)."""
         ...
 
-    def rehearse(self, region: str, access_key: str, fields: Mapping[str, str]) -> Json:
+    def rehearse(self, region: str, access_key: str, fields: Mapping[str, str], source: str = "") -> Json:
         """What the request would do, with nothing done: resources, changes, steps, gaps (least_ms, most_ms, what,
         source, times), memory (now_bytes, meanwhile_bytes, afterwards_bytes), undo, warnings, begins_at, least_s,
         most_s. See plan.preview.Preview."""
@@ -83,7 +88,8 @@ class Views(Protocol):
         ...
 
     def backups(self, region: str) -> Sequence[Json]:
-        """name, resource, at (seconds since 1970), size_bytes, state."""
+        """Snapshots, newest first: name, resource (its id in `status`), of (its name as shown), serverless (of such a
+        cache), source (manual or automated), at (seconds since 1970), size_bytes, state."""
         ...
 
     async def cost(self, region: str, resource: str | None) -> Json:

@@ -11,8 +11,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from cachekeep.domain.faults import invalid_value
+from cachekeep.domain.serverless import serverless_name
 from cachekeep.web.actions import ACTIONS
-from cachekeep.web.frame import Frame, find_resource, region_of
+from cachekeep.web.frame import Frame, find_resource, region_of, shown_name
 from cachekeep.web.metrics import NAMES, charted
 from cachekeep.web.overview import LEVELS, digest_of, main_endpoint, with_digest
 from cachekeep.web.sessions import Session
@@ -44,6 +45,7 @@ class ResourcePages:
             request,
             session,
             kind=kind,
+            shown=name,
             resource=resource,
             live=self._live(request, session, region, kind, resource),
             actions=[action for action in ACTIONS.values() if action.fits(kind, resource)],
@@ -51,10 +53,10 @@ class ResourcePages:
             snippets=_snippets(resource, kind),
             tiers=charted(resource["engine"], local=kind != "watched"),
             hours=HOURS,
-            journal=() if kind == "watched" else views.journal(region, name),
-            events=() if kind == "watched" else views.events(region, name),
-            alarms=[alarm for alarm in views.alarms(region) if alarm.get("resource") == name],
-            backups=[backup for backup in views.backups(region) if backup.get("resource") == name],
+            journal=() if kind == "watched" else views.journal(region, resource["id"]),
+            events=() if kind == "watched" else views.events(region, resource["id"]),
+            alarms=[alarm for alarm in views.alarms(region) if alarm.get("resource") == resource["id"]],
+            backups=[backup for backup in views.backups(region) if backup.get("resource") == resource["id"]],
             backup=_backup(resource, kind),
             cost=await views.cost(region, name),
             notice=session.take_notice(),
@@ -91,6 +93,7 @@ class ResourcePages:
         facts = {
             "region": region,
             "kind": kind,
+            "shown": shown_name(resource),
             "resource": resource,
             "worst": level if level in LEVELS else "unknown",
             "sentence": health.get("sentence", ""),
@@ -117,16 +120,18 @@ def nodes_of(resource: Mapping[str, Any], troubles: Mapping[str, str]) -> list[d
         if node.get("role") == "replica" and ahead is not None and node.get("offset") is not None:
             # The two were not seen at the same instant: a replica can seem ahead.
             lag = max(0, ahead - node["offset"])
-        trouble = troubles.get(f"{node['id']}/{node['node_id']}") or troubles.get(node["id"], "")
-        shown.append({**node, "lag_bytes": lag, "trouble": trouble})
+        name = serverless_name(node["id"])
+        trouble = troubles.get(f"{name}/{node['node_id']}") or troubles.get(name, "")
+        shown.append({**node, "id": name, "lag_bytes": lag, "trouble": trouble})
     return shown
 
 
 def endpoints_of(kind: str, resource: Mapping[str, Any]) -> list[tuple[str, str]]:
     if kind == "watched":
         return [("Watched URL", str(resource["url"]))]
+    serverless = resource.get("serverless")
     named = [
-        ("Configuration endpoint", resource.get("configuration_endpoint")),
+        ("Endpoint" if serverless else "Configuration endpoint", resource.get("configuration_endpoint")),
         ("Primary endpoint", resource.get("primary_endpoint")),
         ("Reader endpoint", resource.get("reader_endpoint")),
     ]
@@ -148,7 +153,8 @@ def _backup(resource: Mapping[str, Any], kind: str) -> str:
     if resource["engine"] in (None, "memcached"):
         return ""
     endpoint = main_endpoint(resource) if kind != "watched" else None
-    url = str(resource["url"]) if kind == "watched" else f"redis://{endpoint}" if endpoint else ""
+    scheme = "rediss" if resource.get("tls") else "redis"
+    url = str(resource["url"]) if kind == "watched" else f"{scheme}://{endpoint}" if endpoint else ""
     return f"cachekeep backup run {shlex.quote(url)} ./backups" if url else ""
 
 

@@ -26,10 +26,10 @@ class RightSizePage:
         """?region= &margin= (percent) &days= (of growth)"""
         kind, name = request.path_params["kind"], request.path_params["name"]
         region = region_of(self._frame.views, session, request.query_params)
-        find_resource(self._frame.views, region, kind, name)
+        resource = find_resource(self._frame.views, region, kind, name)
         margin = _number(request, "margin", "the margin, in percent,", USUAL_MARGIN_PCT, MOST_MARGIN_PCT)
         days = _number(request, "days", "the days of growth", USUAL_HORIZON_DAYS, MOST_HORIZON_DAYS)
-        found = await self._frame.views.right_size(region, name, margin, days)
+        found = await self._frame.views.right_size(region, resource["id"], margin, days)
         return self._frame.page(
             "right_size.html",
             request,

@@ -31,7 +31,7 @@ def loopback_hosts(port: int) -> frozenset[str]:
     """The values of the Host header under which a service on this machine is asked."""
     names = ("127.0.0.1", "localhost", "[::1]")
     # Browsers leave the port out where it is the usual one.
-    return frozenset(f"{name}:{port}" for name in names) | frozenset(names if port == 80 else ())
+    return frozenset(f"{name}:{port}" for name in names) | frozenset(names if port in (80, 443) else ())
 
 
 def build(

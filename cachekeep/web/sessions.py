@@ -38,7 +38,7 @@ class Plan:
 @dataclass
 class Session:
     """csrf: every POST must carry it. notice: a sentence that the next page shows, once. used_at: when somebody last
-    asked by hand: while a form is answered, that is now."""
+    asked by hand: while a form is answered, that is now. source: the address of the request that is answered."""
 
     access_key: str
     region: str
@@ -47,6 +47,7 @@ class Session:
     csrf: str = field(default_factory=lambda: secrets.token_urlsafe(_TOKEN_BYTES), repr=False)
     plans: OrderedDict[str, tuple[float, Plan]] = field(default_factory=OrderedDict, repr=False)
     notice: str = ""
+    source: str = ""
 
     def keep_plan(self, plan: Plan) -> str:
         """A token with which exactly this plan can be carried out, once, for PLAN_S."""

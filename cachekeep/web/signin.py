@@ -43,6 +43,9 @@ class SignIn:
         if not frame.operator.verify_key(access_key, form.get("secret", "").strip()):
             return self._form(request, "The access key ID or its secret is wrong.", 403, access_key)
         frame.attempts.succeeded(*sources)
+        refusal = frame.operator.why_not(access_key, request.client.host if request.client else "")
+        if refusal is not None:
+            return self._form(request, refusal, 403, access_key)
         return self._begin(request, access_key)
 
     def _begin(self, request: Request, access_key: str) -> Response:

@@ -194,6 +194,9 @@ def _calm_down(world: World) -> list[str]:
     world.restart_at = None
     unplanned.resume(world)
     world.note("calm", "", "done")
+    for group in world.groups:
+        if group.load:
+            group.load.slow_down()
     wrong = settled.unsettled(world)
     for group in world.groups:
         if group.wants_failover:

@@ -103,6 +103,7 @@ class Writer(_Client):
         self.records: dict[str, Record] = {}
         self.gaps = Gaps(time.monotonic())
         self.acknowledged = 0
+        self.pause_s = 0.0
         self._chance = chance
         self._logs = [self._new(Kind.LOG) for _ in range(KEYS_EACH)]
         self._counters = [self._new(Kind.COUNTER) for _ in range(KEYS_EACH)]
@@ -113,6 +114,8 @@ class Writer(_Client):
         return key
 
     def once(self, client: Any) -> None:
+        if self.pause_s:
+            self._ending.wait(self.pause_s)
         which = self._chance.randrange(KEYS_EACH)
         if self._chance.random() < 0.25:
             key = self._counters[which]
@@ -193,6 +196,11 @@ class Load:
     def longest_gap(self, begin: float, end: float) -> float:
         """The longest pause without an accepted write that any writer had in those seconds."""
         return max(writer.gaps.longest(begin, end) for writer in self.writers)
+
+    def slow_down(self) -> None:
+        """Some dozen writes a second from now on, where all that the machine can do would hold up the work to watch."""
+        for writer in self.writers:
+            writer.pause_s = 0.02
 
     def start(self) -> Load:
         for thread in (*self.writers, *self.readers):

@@ -84,10 +84,15 @@ class Node:
         """As the planner does: set live what the process lacks, and see it come back."""
         admin, missing = Admin(), await self.lacks(values)
         assert not missing.restart
+        begins = self.host.note_keeping(self.key, missing.live, done=False)
         await admin.configure(self.address, missing.live)
+        self.host.note_keeping(self.key, missing.live, done=True)
+        if begins and missing.live.get("save"):
+            await admin.save_soon(self.address)
         await admin.close()
         assert not await self.lacks(values)
-        await self._eventually(lambda: self.ask("INFO", "persistence")["aof_rewrite_in_progress"] == 0)
+        for writing in ("aof_rewrite_in_progress", "rdb_bgsave_in_progress"):
+            await self._eventually(lambda name=writing: self.ask("INFO", "persistence")[name] == 0)
 
     def client(self) -> valkey.Valkey:
         return valkey.Valkey(self.address.host, self.address.port, socket_timeout=5, decode_responses=True)

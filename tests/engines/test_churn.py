@@ -94,7 +94,7 @@ def measure_of(method: str, version: str) -> Measure:
         ("9.1", "tracking", [take_over]),
         ("7.0", "psync", [cut, restart]),
         pytest.param("9.1", "keyspace", [restart], marks=pytest.mark.slow),
-        ("6.2", "tracking", [kill_clients]),
+        pytest.param("6.2", "tracking", [kill_clients], marks=pytest.mark.slow),
         ("7.0", "poll", [flush_one]),
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(loss.__name__ for loss in value),

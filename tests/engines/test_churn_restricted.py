@@ -103,7 +103,7 @@ def test_what_the_server_evicts_is_gone_in_the_backup_too(
     following.check(start_server("9.1"))
 
 
-@pytest.mark.parametrize("method", ["tracking", "keyspace"])
+@pytest.mark.parametrize("method", ["tracking", pytest.param("keyspace", marks=pytest.mark.slow)])
 def test_a_tiny_buffer_for_subscribers_makes_gaps_and_no_lies(start_server: Any, tmp_path: Path, method: str) -> None:
     arguments = ("--client-output-buffer-limit", "pubsub 30kb 30kb 1", "--notify-keyspace-events", "AE")
     server = start_server("9.1", *arguments, users=users(ALLOWED))
@@ -137,7 +137,7 @@ def _info(server: Any, section: str, name: str) -> int:
     return int(next(line.split(":", 1)[1] for line in lines if line.startswith(f"{name}:")))
 
 
-@pytest.mark.parametrize("how", ["config", "restart"])
+@pytest.mark.parametrize("how", ["config", pytest.param("restart", marks=pytest.mark.slow)])
 def test_notifications_that_are_turned_off_meanwhile_are_not_taken_for_silence(
     start_server: Any, wait_until: Callable[..., Any], tmp_path: Path, how: str
 ) -> None:

@@ -149,6 +149,7 @@ def test_replica_takes_over_with_a_majority_and_without(start_nodes: Any, versio
     asyncio.run(run())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", WITH_6)
 def test_roles_are_exchanged_again_and_again(start_nodes: Any, version: str, eventually: Eventually) -> None:
     nodes = start_nodes(version, 4)

@@ -96,6 +96,31 @@ def test_new_members_are_told_on_an_open_connection(cluster: Cluster) -> None:
             assert announced(version, members) in until(link, b"\n\r\nEND\r\n")
 
 
+def test_what_is_announced_cannot_be_overwritten(cluster: Cluster) -> None:
+    """Nor is the stream out of step afterwards: the block of data is no command."""
+    with cluster.dial() as link:
+        for line in (b"config set cluster 0 9\r\nget a b c\r\n", b"config delete cluster\r\n"):
+            link.sendall(line + b"version\r\n")
+            answers = b""
+            while answers.count(b"\r\n") < 2:
+                answers += link.recv(4096)
+            refused, version = answers.splitlines()
+            assert refused.startswith(b"CLIENT_ERROR the configuration of the cluster follows its members")
+            assert version.startswith(b"VERSION ")
+        # The key that clients of 1.4.13 and before read is an ordinary one at a node, and not at the endpoint.
+        link.sendall(b"set AmazonElastiCache:cluster 0 0 5\r\nwrong\r\n")
+        assert until(link, b"\r\n") == b"STORED\r\n"
+        link.sendall(b"get AmazonElastiCache:cluster\r\nconfig get cluster\r\n")
+        told = announced(3, cluster.members)
+        length = str(len(told)).encode()
+        for title in (b"VALUE AmazonElastiCache:cluster 0 ", b"CONFIG cluster 0 "):
+            expected = title + length + b"\r\n" + told + b"\r\nEND\r\n"
+            got = b""
+            while len(got) < len(expected):
+                got += link.recv(len(expected) - len(got))
+            assert got == expected
+
+
 def test_version_and_quit_are_answered(cluster: Cluster, memcached: EngineInstall) -> None:
     with cluster.dial() as link:
         link.sendall(b"version\r\n")

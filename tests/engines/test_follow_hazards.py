@@ -19,6 +19,7 @@ from cachekeep.blob.memory import MemoryBlobs
 from cachekeep.codec.record import NO_EXPIRY, Kind, Record
 from cachekeep.follow.chapter import Chapter
 from cachekeep.follow.monitor import Monitor
+from cachekeep.follow.sweep import Sweep
 from cachekeep.follow.types import Choice
 from cachekeep.follow.volume import Volume
 from cachekeep.remote.open import open_remote
@@ -187,6 +188,45 @@ def test_a_key_that_went_is_not_brought_back_by_what_a_pass_has_in_hand(start_se
         volume.close()
     records = list(GenerationReader.open(repository, chapter.name, unfinished=True).records(("changes",)))
     assert [one.kind for one in records] == [int(Kind.UPSERT), int(Kind.TOMBSTONE)]
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_key_that_went_while_a_proof_has_it_in_hand_was_not_missed(
+    start_server: Any, client: Any, *, known: bool
+) -> None:
+    server = start_server()
+    remote = open_remote(server.url)
+    seen = survey(remote)
+    chapter = Chapter.begin(Repository.open_or_create(MemoryBlobs()), seen, seen.nodes, Choice("tracking", "a test"))
+    volume = Volume(chapter, Monitor("tracking"), 5.0, 30.0, cluster=False, exact=True)
+    sweep = Sweep(volume, "proof", None, 100)
+
+    def record(kind: Kind, moment_ms: int, payload: bytes = b"") -> Record:
+        return Record(int(kind), 0, NO_EXPIRY, moment_ms, b"key", payload)
+
+    try:
+        volume.base_done = True
+        if known:
+            volume.changed([record(Kind.UPSERT, 1, b"\0\1v" + bytes(10))], "only")
+        client(server).set("key", "in hand")  # its announcement waits
+        sweep.begin(seen, "only", None, remote.connect, lambda: {0}, print, lambda batch, db: None)
+        while not sweep.step(1.0):
+            pass
+        assert sweep.take_suspects(10) == [(0, b"key")]
+        in_hand = record(Kind.UPSERT, 2, client(server).dump("key"))
+        client(server).delete("key")
+        volume.changed([record(Kind.TOMBSTONE, 3)], "only")  # what both announcements come to
+        for moment in (4, 5, 6):
+            volume.cover(1, moment)
+            volume.roll()
+        volume.settle()
+        assert sweep.explains(in_hand)
+        sweep.missed([in_hand], "only")  # nor is it written where somebody else was quicker
+        assert volume.index.count(0) == 0
+        sweep.over()
+        assert not volume.passing
+    finally:
+        volume.close()
 
 
 def test_a_source_is_followed_into_a_place_once(start_server: Any, tmp_path: Path) -> None:

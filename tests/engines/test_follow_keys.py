@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import valkey
 from churn_follow import Following
 from truth import compare, record
 
@@ -76,7 +77,7 @@ def gaps_of(run: Following, name: str | None = None) -> list[dict[str, Any]]:
     return [line for line in reader.log_lines() if line["event"] == "gap"]
 
 
-@pytest.mark.parametrize("method", ["tracking", "poll"])
+@pytest.mark.parametrize("method", ["tracking", pytest.param("poll", marks=pytest.mark.slow)])
 def test_a_full_disk_pauses_the_capture_and_it_goes_on_when_there_is_room(
     start_server: Any, client: Any, tmp_path: Path, following: Any, method: str
 ) -> None:
@@ -252,3 +253,63 @@ def test_a_replica_can_be_read_instead(start_server: Any, client: Any, following
         run.stop()
     assert b"cmdstat_scan:calls" not in server.ask("INFO", "commandstats")  # looked at, but not read
     equal_at_end(run, server, target)
+
+
+@pytest.mark.slow
+def test_keys_that_go_while_a_pass_has_them_in_hand_are_neither_missed_nor_brought_back(
+    start_server: Any, client: Any, following: Any
+) -> None:
+    server, target = start_server(), start_server()
+    fill(client(server), 300)
+    with following(server, source="tracking", reconcile_s=0.01) as run:
+        run.until(followed, "it is followed")
+        begun = run.last.passes
+        written = 0
+        while run.last.passes < begun + 6:
+            # Some tens of ms each: a pass meets a few of them before their announcements are read.
+            pipe = client(server).pipeline(transaction=False)
+            for number in range(written, written + 20):
+                pipe.set(f"short:{number}", "lived").delete(f"short:{number - 60}")
+            pipe.execute()
+            written += 20
+        client(server).delete(*[f"short:{number}" for number in range(written - 60, written)])
+        run.covered(int(run._now_ms()))
+        report = run.stop()
+    assert report.last.missed == 0
+    assert not [gap for gap in report.gaps if "announced" in gap.reason]
+    equal_at_end(run, server, target)
+
+
+def test_a_sorted_set_that_sort_unpacked_is_no_missed_change(start_server: Any, client: Any, following: Any) -> None:
+    server, target = start_server(), start_server()
+    asked = client(server)
+    asked.zadd("scores", {f"member:{number}": number / 3 for number in range(9)})
+    packed = asked.dump("scores")
+    with following(server, source="tracking", reconcile_s=0.01) as run:
+        run.until(followed, "it is followed")
+        run.covered(int(run._now_ms()))
+        asked.execute_command("SORT", "scores", "ALPHA")
+        assert asked.dump("scores")[0] != packed[0]
+        begun = run.last.passes
+        run.until(lambda seen: seen.passes >= begun + 3, "two whole passes")
+        report = run.stop()
+    assert report.last.missed == 0
+    assert not [gap for gap in report.gaps if "announced" in gap.reason]
+    equal_at_end(run, server, target)
+
+
+@pytest.mark.slow
+def test_a_lone_change_after_a_quiet_time_can_soon_be_restored(start_cluster: Any, tmp_path: Path) -> None:
+    """Not only with the next word of a source at rest, which comes every half minute."""
+    nodes = start_cluster("9.1")
+    options: dict[str, Any] = {"source": "tracking", "max_lag_s": 0.5, "heartbeat_s": 3600.0}
+    with Following(nodes[0].url, tmp_path / "r", nodes, **options) as run:
+        run.until(followed, "it is followed")
+        for number in range(5):
+            # Quiet for longer than the lag: the segment of the change that comes then is closed at once.
+            begun = run.last.covered_until_ms
+            run.until(lambda seen, begun=begun: seen.covered_until_ms > begun + 1000, "a second passes")
+            with valkey.ValkeyCluster.from_url(nodes[0].url) as writer:
+                writer.set(f"lone:{number}", "1")
+            written_ms = int(run._now_ms())
+            run.until(lambda seen, at=written_ms: (seen.durable_until_ms or 0) >= at, "the change can be restored")

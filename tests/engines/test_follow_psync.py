@@ -272,7 +272,7 @@ def test_a_full_disk_is_waited_for_and_nothing_is_missing(
     assert not compare(expected, truth_at(repository, found.name, scratch, "9.1", moment), as_replica("9.1"))
 
 
-@pytest.mark.parametrize("version", ["9.1", "7.0"])
+@pytest.mark.parametrize("version", ["9.1", pytest.param("7.0", marks=pytest.mark.slow)])
 def test_a_source_that_is_told_to_end_does_not_wait_for_us(
     start_server: Any, client: Any, tmp_path: Path, version: str, wait_until: Any
 ) -> None:

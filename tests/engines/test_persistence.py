@@ -305,3 +305,50 @@ def test_newer_engine_loads_what_an_older_one_kept(
         assert node.ask("GET", "a") == "2"
 
     asyncio.run(run())
+
+
+@every_version
+def test_kill_while_the_first_append_only_file_is_written_brings_no_old_snapshot_back(
+    node_of: Callable[[str], Node], version: str
+) -> None:
+    """What a snapshot left beside a node without persistence is of any age: a deleted key must not be back."""
+    node = node_of(version)
+
+    async def run() -> None:
+        await node.start({})
+        for number in range(100):
+            node.ask("SET", f"key:{number}", "value")
+        node.ask("SAVE")
+        node.ask("DEL", "key:0")
+        node.ask("CONFIG", "SET", "rdb-key-save-delay", "100000")
+        admin, missing = Admin(), (await node.lacks(AOF)).live
+        assert node.host.note_keeping(KEY, missing, done=False)
+        await admin.configure(node.address, missing)
+        node.host.note_keeping(KEY, missing, done=True)
+        await admin.close()
+        assert node.ask("INFO", "persistence")["aof_rewrite_in_progress"] == 1
+        await node.kill()
+        assert (node.folder / "dump.rdb").exists()
+        await node.again(AOF, "")
+        assert node.ask("DBSIZE") == 0
+
+    asyncio.run(run())
+
+
+@every_version
+def test_save_points_that_are_switched_on_begin_with_a_file_of_what_is_there(
+    node_of: Callable[[str], Node], version: str
+) -> None:
+    node = node_of(version)
+
+    async def run() -> None:
+        await node.start({})
+        node.ask("SET", "a", "1")
+        node.ask("SAVE")
+        assert node.ask("INFO", "persistence")["rdb_changes_since_last_save"] == 0
+        await node.apply(SNAPSHOTS)
+        await node.kill()
+        await node.again(SNAPSHOTS, "rdb")
+        assert node.ask("GET", "a") == "1"
+
+    asyncio.run(run())

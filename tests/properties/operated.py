@@ -174,6 +174,12 @@ class Operated:
         self.group = begun.group
         self.clusters |= {c.id: c for c in begun.members}
 
+    def stop_upgrade(self) -> None:
+        """As BatchStopUpdateAction; nothing goes on: no effect."""
+        change = self.group.engine_change
+        if change is not None and change.done_at is None and self.group.status is Status.MODIFYING:
+            self.group = replace(self.group, engine_change=replace(change, stopping=True))
+
     def _want(self, shard: NodeGroup) -> None:
         self.group = replace(self.group.with_shard(shard), status=Status.MODIFYING)
 
@@ -352,8 +358,9 @@ class Operated:
 
     @property
     def mixed(self) -> bool:
-        """A former instance had the only copy of the data, or a change of version was given up half way."""
-        said = ("Only the instance of", "Failed applying modification of the engine")
+        """A former instance had the only copy of the data, or a change of version was given up or stopped half
+        way."""
+        said = ("Only the instance of", "Failed applying modification of the engine", "The change to ")
         return any(message.startswith(said) for message in self.events)
 
     def check_in_place(self) -> None:

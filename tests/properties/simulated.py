@@ -102,6 +102,9 @@ class FakeHost:
             return ""
         return next((kind for kind in ("aof", "rdb") if kind in folder.kept), "")
 
+    def note_keeping(self, key: NodeKey, values: Mapping[str, str], *, done: bool) -> bool:
+        return False
+
     def mark_saved(self, key: NodeKey, saved: bool) -> None:
         if key in self.world.folders:
             self.world.folders[key].saved = saved
@@ -191,6 +194,9 @@ class FakeAdmin:
         self._become_primary(engine)
         self.mischief.afterwards()
 
+    async def latch(self, address: Address, *, on: bool) -> None:
+        raise WorldError("nobody follows a server outside")
+
     async def bind(self, address: Address, hosts: Sequence[str], given_up: Collection[str]) -> None:
         engine = self._change(address)
         self._listen(engine, hosts)
@@ -250,6 +256,9 @@ class FakeAdmin:
     async def configure(self, address: Address, values: Mapping[str, str]) -> None:
         self._change(address).config.update(values)
         self.mischief.afterwards()
+
+    async def save_soon(self, address: Address) -> None:
+        self._change(address)
 
     async def shutdown_saving(self, address: Address) -> None:
         engine = self._change(address)

@@ -78,6 +78,10 @@ def upgrading(group: ReplicationGroup, members: Sequence[CacheCluster], version:
     pending = Pending(engine=group.engine, version=wanted, parameter_group=group.parameter_group)
     waiting = []
     for member in members:
+        if member.version == wanted and member.spare is None:
+            # Of a change that was stopped.
+            waiting.append(member)
+            continue
         number = int(member.nodes[0].address.host.rpartition(".")[2]) % 100
         instance = version if member.nodes[0].instance != version else f"{version}b"
         taken = {member.nodes[0].address, member.nodes[0].published}

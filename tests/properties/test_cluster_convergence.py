@@ -27,7 +27,19 @@ QUICK = settings(
 THOROUGH = settings(QUICK, max_examples=1500)
 ANYTHING = ("kill", "silence", "stall", "hang")
 HARMLESS = ("silence", "stall")
-WISHES = ("up", "down", "double", "hand over", "test failover", "join", "leave", "upgrade", "downgrade", "reboot")
+WISHES = (
+    "up",
+    "down",
+    "double",
+    "hand over",
+    "test failover",
+    "join",
+    "leave",
+    "upgrade",
+    "stop",
+    "downgrade",
+    "reboot",
+)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -90,7 +102,10 @@ def _live_through(story: Clustered, turns: list[Turn]) -> None:
             story.write(value)
         if turn.before:
             story.trouble(*turn.before)
-        wishes += [turn.wish] if turn.wish else []
+        if turn.wish and turn.wish[0] == "stop":
+            story.stop_upgrade()
+        else:
+            wishes += [turn.wish] if turn.wish else []
         if wishes and story.group.status is Status.AVAILABLE:
             _wish(story, *wishes.pop(0))
         if turn.new_service:

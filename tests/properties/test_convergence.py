@@ -51,7 +51,19 @@ class Turn:
 
 ANYTHING = ("kill", "silence", "stall", "hang", "diverge", "unreadable")
 HARMLESS = ("silence", "stall")
-WISHES = ("reboot", "grow", "shrink", "tiny", "leave", "join", "hand over", "test failover", "upgrade", "downgrade")
+WISHES = (
+    "reboot",
+    "grow",
+    "shrink",
+    "tiny",
+    "leave",
+    "join",
+    "hand over",
+    "test failover",
+    "upgrade",
+    "stop",
+    "downgrade",
+)
 PERSISTENCE: dict[str, dict[str, str]] = {
     "none": {},
     "aof": {"appendonly": "yes"},
@@ -78,7 +90,10 @@ def _live_through(story: Operated, turns: list[Turn]) -> None:
             story.write(value)
         if turn.before:
             story.trouble(*turn.before)
-        wishes += [turn.wish] if turn.wish else []
+        if turn.wish and turn.wish[0] == "stop":
+            story.stop_upgrade()
+        else:
+            wishes += [turn.wish] if turn.wish else []
         if wishes and story.group.status is Status.AVAILABLE:
             _wish(story, *wishes.pop(0))
         if turn.new_service:

@@ -5,6 +5,7 @@ the service does before it is killed; alone, and with a member that dies at the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 import structlog
@@ -44,6 +45,16 @@ def _upgrade(story: Operated) -> None:
     story.upgrade("9.2")
 
 
+def _upgrade_stopped(story: Operated, rounds: int) -> None:
+    """Begun, let go on for so many rounds, and stopped."""
+    story.upgrade("9.2")
+    for value in range(5, 5 + rounds):
+        story.write(value)
+        story.round()
+        story.tick()
+    story.stop_upgrade()
+
+
 def _leave_two(story: Operated) -> None:
     story.leave(1)
     story.leave(2)
@@ -58,6 +69,7 @@ PLANNED: dict[str, Callable[[Operated], None]] = {
     "reboot all": _reboot_all,
     "node type": _grow,
     "upgrade": _upgrade,
+    **{f"upgrade stopped {n}": partial(_upgrade_stopped, rounds=n) for n in (0, 3, 6, 10)},
 }
 UNPLANNED = {"crash": _crash, "hang": _hang}
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network
@@ -28,6 +29,16 @@ from cachekeep import credentials
 from cachekeep.host.process import inhabitants
 
 _numbers = count(1)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What the services of a failed test logged and wrote into their groups' journals last stands in its report."""
+    report = yield
+    if report.failed:
+        services = [it for it in getattr(item, "funcargs", {}).values() if isinstance(it, Service)]
+        report.sections += [(f"log of {it.state_dir.name}", it.told()) for it in services]
+    return report
 
 
 def wait_for(ask: Callable[[], Any], deadline_s: float = 20.0) -> Any:
@@ -59,6 +70,8 @@ class Service:
             self.port = int(probe.getsockname()[1])
         self.url = f"http://127.0.0.1:{self.port}"
         self.settings = settings
+        self.trust: str | None = None
+        """The authority of a service over HTTPS."""
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -74,6 +87,14 @@ class Service:
     @property
     def log(self) -> Path:
         return self.state_dir.with_suffix(".log")
+
+    def told(self) -> str:
+        """The last lines of its log, and of those of its engines that were written to last."""
+        engines = sorted(self.nodes_root.rglob("*.log"), key=lambda file: file.stat().st_mtime)[-4:]
+        return "\n".join(
+            f"== {file}\n" + "\n".join(file.read_text(errors="replace").splitlines()[-60:])
+            for file in (self.log, *engines)
+        )
 
     def start(self) -> Service:
         with self.log.open("ab") as log:
@@ -93,7 +114,8 @@ class Service:
         if self.process.poll() is not None:
             raise AssertionError(f"the service ended: {self.log.read_text()[-2000:]}")
         try:
-            with urllib.request.urlopen(f"{self.url}/healthz", timeout=2) as answer:
+            context = None if self.trust is None else ssl.create_default_context(cafile=self.trust)
+            with urllib.request.urlopen(f"{self.url}/healthz", timeout=2, context=context) as answer:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False
@@ -117,6 +139,7 @@ class Service:
             name,
             endpoint_url=self.url,
             region_name=region,
+            verify=self.trust,
             aws_access_key_id=key.id,
             aws_secret_access_key=key.secret,
             config=Config(retries={"max_attempts": 1}, connect_timeout=5, read_timeout=30),

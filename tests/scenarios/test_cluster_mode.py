@@ -118,7 +118,7 @@ def _answers(host: str, port: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("shards", [3, 2, 1])
+@pytest.mark.parametrize("shards", [3, pytest.param(2, marks=pytest.mark.slow), 1])
 def test_a_primary_of_a_shard_crashes(service: Service, name: str, shards: int) -> None:
     """Gossip decides by a majority of primaries, so it can decide nothing where there are one or two."""
     with scene(service, name, **_shape(shards)) as it:

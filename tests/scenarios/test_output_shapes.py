@@ -16,7 +16,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from cachekeep import credentials
-from cachekeep.api.operations import OPERATIONS
+from cachekeep.api.operations import _OF_MODULES, OPERATIONS
 from cachekeep.domain.engine import Engine
 from cachekeep.host.installs import MachineCatalogue
 
@@ -147,7 +147,7 @@ def test_the_life_of_a_group_in_status_words(ec: Any, created: Created, name: st
     created.append(("group", name))
     assert (answer["ReplicationGroupId"], answer["Status"]) == (name, "creating")
     check_group(ec, answer)
-    assert group_words(ec, name, "available") == ["creating", "available"]
+    assert group_words(ec, name, "available") in (["creating", "available"], ["available"])
     answer = ec.modify_replication_group(
         ReplicationGroupId=name.title(), CacheNodeType="cache.t4g.small", AutomaticFailoverEnabled=False
     )["ReplicationGroup"]
@@ -172,7 +172,7 @@ def test_the_life_of_a_group_with_cluster_mode_in_status_words(ec: Any, created:
     )["ReplicationGroup"]
     created.append(("group", name))
     check_group(ec, answer)
-    assert group_words(ec, name, "available") == ["creating", "available"]
+    assert group_words(ec, name, "available") in (["creating", "available"], ["available"])
     (answer,) = ec.describe_replication_groups(ReplicationGroupId=name)["ReplicationGroups"]
     assert answer["MemberClusters"] == [f"{name}-{shard}-00{n}" for shard in ("0001", "0002") for n in (1, 2)]
     assert [shard["Slots"] for shard in answer["NodeGroups"]] == ["0-8191", "8192-16383"]
@@ -180,7 +180,7 @@ def test_the_life_of_a_group_with_cluster_mode_in_status_words(ec: Any, created:
     answer = ec.modify_replication_group_shard_configuration(NodeGroupCount=3, **at_once)["ReplicationGroup"]
     check_group(ec, answer)
     assert answer["PendingModifiedValues"]["Resharding"]["SlotMigration"]["ProgressPercentage"] == 0.0
-    assert group_words(ec, name, "available") == ["modifying", "available"]
+    assert group_words(ec, name, "available") in (["modifying", "available"], ["available"])
     answer = ec.increase_replica_count(NewReplicaCount=2, **at_once)["ReplicationGroup"]
     check_group(ec, answer)
     assert group_words(ec, name, "available")[-1] == "available"
@@ -201,7 +201,7 @@ def test_the_life_of_a_cluster_in_status_words(
     created.append(("cluster", name))
     assert answer["CacheClusterStatus"] == "creating"
     check_cluster(answer)
-    assert cluster_words(ec, name, "available") == ["creating", "available"]
+    assert cluster_words(ec, name, "available") in (["creating", "available"], ["available"])
     if engine == "memcached":
         answer = ec.modify_cache_cluster(CacheClusterId=name, NumCacheNodes=3)["CacheCluster"]
         assert (answer["NumCacheNodes"], answer["PendingModifiedValues"]) == (2, {"NumCacheNodes": 3})
@@ -234,7 +234,7 @@ def test_what_could_not_be_created_is_shown_and_deleted(new_service: Callable[..
     resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (32, 32))
     ec.create_replication_group(ReplicationGroupId="grp", ReplicationGroupDescription="x", NumCacheClusters=2)
     ec.create_cache_cluster(CacheClusterId="one", Engine="valkey")
-    assert group_words(ec, "grp", "create-failed") == ["creating", "create-failed"]
+    assert group_words(ec, "grp", "create-failed") in (["creating", "create-failed"], ["create-failed"])
     assert cluster_words(ec, "one", "create-failed")[-1] == "create-failed"
     state = (ec.exceptions.InvalidReplicationGroupStateFault, ec.exceptions.InvalidCacheClusterStateFault)
     with pytest.raises(state):
@@ -309,7 +309,30 @@ def test_every_operation_succeeds_and_answers_what_clients_read(ec: Any, created
     _a_group_and_a_cluster(ec, created, name)
     ec.delete_cache_parameter_group(CacheParameterGroupName=name)
     ec.delete_cache_subnet_group(CacheSubnetGroupName=name)
-    assert called == set(OPERATIONS)
+    # Those of modules that name their own proof answer there.
+    assert called >= set(OPERATIONS) - set(_OF_MODULES)
+
+
+def _users_and_a_group_of_them(ec: Any, name: str) -> None:
+    user = ec.create_user(
+        UserId=name, UserName=name, Engine="valkey", AccessString="on ~* +@all", Passwords=["a-password-of-its-own"]
+    )
+    assert user["ARN"] == f"arn:aws:elasticache:us-east-1:000000000000:user:{name}"
+    assert (user["Status"], user["Authentication"]["PasswordCount"]) == ("active", 1)
+    group = ec.create_user_group(UserGroupId=name, Engine="valkey", UserIds=[name])
+    assert group["ARN"] == f"arn:aws:elasticache:us-east-1:000000000000:usergroup:{name}"
+
+    def status() -> str:
+        return str(ec.describe_user_groups(UserGroupId=name)["UserGroups"][0]["Status"])
+
+    wait_for(lambda: status() == "active")
+    assert ec.modify_user(UserId=name, AccessString="off ~*")["AccessString"] == "off ~*"
+    wait_for(lambda: ec.describe_users(UserId=name)["Users"][0]["Status"] == "active")
+    changed = ec.modify_user_group(UserGroupId=name, UserIdsToRemove=[name])
+    assert changed["PendingChanges"]["UserIdsToRemove"] == [name]
+    wait_for(lambda: status() == "active")
+    assert ec.delete_user_group(UserGroupId=name)["Status"] == "deleting"
+    assert ec.delete_user(UserId=name)["Status"] == "deleting"
 
 
 def _the_size_and_roles_of_a_group(ec: Any, name: str) -> None:
@@ -366,11 +389,29 @@ def _a_group_and_a_cluster(ec: Any, created: Created, name: str) -> None:
     ]
     assert (event["SourceIdentifier"], event["SourceType"]) == (f"{name}-x", "cache-cluster")
     assert event["Date"] <= datetime.now(UTC)
+    _snapshots(ec, f"{name}-x")
     _the_size_and_roles_of_a_group(ec, name)
     ec.delete_replication_group(ReplicationGroupId=name)
     ec.delete_cache_cluster(CacheClusterId=f"{name}-x")
     ec.get_waiter("replication_group_deleted").wait(ReplicationGroupId=name, **patience)
     ec.get_waiter("cache_cluster_deleted").wait(CacheClusterId=f"{name}-x", **patience)
+
+
+def _snapshots(ec: Any, name: str) -> None:
+    """Every answer has the snapshot as DescribeSnapshots tells it, in the order of its states."""
+
+    def words(one: str) -> str:
+        return str(ec.describe_snapshots(SnapshotName=one)["Snapshots"][0]["SnapshotStatus"])
+
+    made = ec.create_snapshot(SnapshotName=name, CacheClusterId=name)["Snapshot"]
+    assert made["SnapshotStatus"] == "creating"
+    assert made["ARN"] == f"arn:aws:elasticache:us-east-1:000000000000:snapshot:{name}"
+    assert ec.list_tags_for_resource(ResourceName=made["ARN"])["TagList"] == []
+    wait_for(lambda: words(name) == "available", 60)
+    copied = ec.copy_snapshot(SourceSnapshotName=name, TargetSnapshotName=f"{name}-2")["Snapshot"]
+    assert (copied["SnapshotName"], copied["SnapshotStatus"]) == (f"{name}-2", "creating")
+    wait_for(lambda: words(name) == words(f"{name}-2") == "available", 60)
+    assert ec.delete_snapshot(SnapshotName=name)["Snapshot"]["SnapshotStatus"] == "deleting"
 
 
 def test_regions_do_not_see_each_other(service: Service, ec: Any, created: Created, name: str) -> None:
@@ -426,7 +467,7 @@ def test_the_aws_command_line(service: Service, ec: Any, created: Created, name:
     assert "ReplicationGroupAlreadyExists" in aws(
         "create-replication-group", "--replication-group-id", name, "--replication-group-description", "x", fails=True
     )
-    assert "UserGroup" in aws("create-user-group", "--user-group-id", name, "--engine", "valkey", fails=True)
+    assert "valkey or redis" in aws("create-user-group", "--user-group-id", name, "--engine", "memcached", fails=True)
     assert aws("delete-replication-group", "--replication-group-id", name)["ReplicationGroup"]["Status"] == "deleting"
     wait_for(lambda: gone(ec, "group", name))
     aws("wait", "replication-group-deleted", "--replication-group-id", name)

@@ -154,3 +154,43 @@ def test_appendonly_is_turned_on_and_off_under_load(own: Service) -> None:
 def _appendonly(it: Scene) -> set[str]:
     clients = [connect({"Address": seen.host, "Port": seen.port}) for seen in it.engines()]
     return {str(client.config_get("appendonly")["appendonly"]) for client in clients}
+
+
+@pytest.mark.slow
+def test_persistence_switched_on_beside_a_snapshots_file_does_not_bring_it_back(own: Service) -> None:
+    """Killed while the first append-only file is written: empty, as it kept nothing so far."""
+    ec = own.client()
+    _parameters(ec, "later", {"maxmemory-policy": "noeviction"})
+    endpoint = _single(ec, "beside", "later")
+    _write(endpoint)
+    ec.create_snapshot(SnapshotName="left", CacheClusterId="beside")
+    wait_for(lambda: ec.describe_snapshots(SnapshotName="left")["Snapshots"][0]["SnapshotStatus"] == "available", 60)
+    assert list(own.nodes_root.rglob("dump.rdb"))
+    client = connect(endpoint)
+    client.delete("key1")
+    client.config_set("rdb-key-save-delay", 1_000_000)
+    on = [{"ParameterName": "appendonly", "ParameterValue": "yes"}]
+    ec.modify_cache_parameter_group(CacheParameterGroupName="later", ParameterNameValues=on)
+    wait_for(lambda: client.info("persistence")["aof_rewrite_in_progress"] == 1)
+    _kill_at(endpoint)
+    wait_for(lambda: _size(endpoint) == 0, 60)
+    # From here on it keeps what it is told.
+    wait_for(lambda: _settled(endpoint), 60)
+    _write(endpoint, 10)
+    _kill_at(endpoint)
+    wait_for(lambda: _size(endpoint) == 10, 60)
+
+
+def _kill_at(endpoint: dict[str, Any]) -> None:
+    pid = int(connect(endpoint).info("server")["process_id"])
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not is_running(pid))
+
+
+def _settled(endpoint: dict[str, Any]) -> bool:
+    """Its append-only file is on, and whole."""
+    try:
+        told = connect(endpoint).info("persistence")
+    except (valkey.ValkeyError, OSError):
+        return False
+    return bool(told["aof_enabled"] and not told["aof_rewrite_in_progress"])

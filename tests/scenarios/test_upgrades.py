@@ -38,7 +38,8 @@ def _group_for(version: str, shape: dict[str, Any]) -> str:
 @pytest.mark.parametrize(
     ("before", "shape"),
     [
-        pytest.param({"Engine": "valkey", "EngineVersion": "8.1"}, PAIR, id="valkey 8.1"),
+        # Slow, as the pair below is upgraded on its way to being taken back.
+        pytest.param({"Engine": "valkey", "EngineVersion": "8.1"}, PAIR, id="valkey 8.1", marks=pytest.mark.slow),
         pytest.param({"Engine": "redis", "EngineVersion": "7.0"}, PAIR, id="redis 7.0", marks=pytest.mark.needs_redis7),
         pytest.param({"Engine": "valkey", "EngineVersion": "8.1"}, CLUSTER, id="cluster 8.1"),
     ],
@@ -62,7 +63,9 @@ def test_a_group_is_upgraded(service: Service, name: str, before: dict[str, str]
         it.nothing_lost()
 
 
-@pytest.mark.parametrize("shape", [pytest.param(PAIR, id="pair"), pytest.param(CLUSTER, id="cluster")])
+@pytest.mark.parametrize(
+    "shape", [pytest.param(PAIR, id="pair"), pytest.param(CLUSTER, id="cluster", marks=pytest.mark.slow)]
+)
 def test_an_upgrade_is_taken_back(service: Service, name: str, shape: dict[str, Any]) -> None:
     more = {**shape, "CacheParameterGroupName": _group_for("8.1", shape)}
     with scene(service, name, EngineVersion="8.1", **more) as it:

@@ -136,7 +136,8 @@ def spoken(text: str, names: dict[str, NodeKey], specs: dict[str, NodeSpec]) -> 
 
 def step_line(step: Step, names: dict[str, NodeKey], specs: dict[str, NodeSpec]) -> str:
     by_key = {key: name for name, key in names.items()}
-    by_host = {specs[name].address.host: name for name in names} | {PRIMARY_HOST: "P", READER_HOST: "R"}
+    by_host = {specs[name].address.host: name for name in names}
+    by_host |= {PRIMARY_HOST: "P", READER_HOST: "R", STRANGER.host: "stranger"}
 
     def held(address: Address, hosts: tuple[str, ...]) -> str:
         return ",".join("own" if h == address.host else by_host.get(h, h) for h in hosts)
@@ -160,7 +161,8 @@ def step_line(step: Step, names: dict[str, NodeKey], specs: dict[str, NodeSpec])
         case SwitchOver(key, address, successor, to, binds, successor_binds, given_up):
             left, taken = held(address, binds), held(to, successor_binds)
             lost = ",".join(by_host.get(h, h) for h in given_up)
-            return f"SwitchOver {by_key[key]} -> {by_key[successor]} leaving {left} giving up {lost} for {taken}"
+            who = by_key.get(successor, "stranger")
+            return f"SwitchOver {by_key[key]} -> {who} leaving {left} giving up {lost} for {taken}"
         case Configure(key, _, values):
             return f"Configure {by_key[key]} " + " ".join(f"{n}={v}" for n, v in values.items())
         case Advertise(key, members, version):

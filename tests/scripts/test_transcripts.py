@@ -8,6 +8,7 @@ was seen. `CACHEKEEP_REWRITE=1 pytest tests/scripts` writes the answers anew; re
     cluster a | memcached 1 2 [window=open]               a cluster of its own
     b: alive replica of=a link=up offset=90 binds=own,R   see stage.py
     reboot b | leave b | delete [retain] | node_type NAME | apply NAME | add 3 | remove 2
+    outside [follows] [hands_to] [refuge]                 of a shard: what a server of another region is to it
     hand_over [b] [test] | upgrade 9.2 | later SECONDS
 """
 
@@ -28,6 +29,7 @@ from cachekeep.plan.memcached import plan_memcached
 from cachekeep.plan.nodes import with_node_type
 from cachekeep.plan.replication_group import plan_group
 from cachekeep.plan.shard import Member, Shard, plan_shard
+from cachekeep.plan.upstream import HandOut
 from tests.properties.stored import (
     CLOSED_WINDOW,
     NOW,
@@ -42,9 +44,10 @@ from tests.properties.stored import (
     specs_of,
     upgrading,
 )
-from tests.scripts.stage import Seen, changes, key_of, leaving, observed, rebooting, spoken, stage_lines
+from tests.scripts.stage import STRANGER, Seen, changes, key_of, leaving, observed, rebooting, spoken, stage_lines
 
 FOLDER = Path(__file__).parent
+_AWAY = NodeKey("elsewhere", "stranger")
 # File -> the defect that it shows. Its transcript is what should be answered.
 DEFECTS: dict[str, str] = {}
 
@@ -127,6 +130,12 @@ class Story:
         shard = replace(self.group.node_groups[0], hand_over=HandOver(to, "test" in names))
         self.group = replace(self.group.with_shard(shard), status=Status.MODIFYING)
 
+    def _outside(self, names: list[str], options: dict[str, str]) -> None:
+        """Of a shard: the primary that it follows, that it hands over to, or that has its data; nothing ends it."""
+        assert self.shard is not None
+        self.shard = {k: v for k, v in self.shard.items() if k not in ("follows", "hands_to", "refuge")}
+        self.shard |= dict.fromkeys(names, "stranger")
+
     def _upgrade(self, names: list[str], _: dict[str, str]) -> None:
         assert self.group is not None
         begun = upgrading(self.group, list(self.clusters.values()), names[0], self.now)
@@ -196,6 +205,9 @@ class Story:
                 forming=bool(self.shard["forming"]),
                 hand_over_to=key_of(self.shard["hand_over"]) if "hand_over" in self.shard else None,
                 automatic=self.shard.get("automatic") != "no",
+                source=STRANGER if "follows" in self.shard else None,
+                hand_out=HandOut(_AWAY, STRANGER, (STRANGER.host,)) if "hands_to" in self.shard else None,
+                refuge=STRANGER if "refuge" in self.shard else None,
             )
         )
         self.shard["primary"] = plan.primary.cluster_id

@@ -11,6 +11,7 @@ import pytest
 from cachekeep.api.cloudwatch.operations import OPERATIONS as CLOUDWATCH_OPERATIONS
 from cachekeep.api.operations import OPERATIONS, REFUSED_PROOF, STS_OPERATIONS
 from cachekeep.codec.aws_model import load_service
+from cachekeep.settings import ENVIRONMENT
 
 ROOT = Path(__file__).resolve().parents[2]
 _spec = importlib.util.spec_from_file_location("make_docs", ROOT / "scripts" / "make_docs.py")
@@ -45,3 +46,15 @@ def test_the_page_has_a_row_for_every_operation() -> None:
 def test_every_proof_is_a_test(proof: str) -> None:
     path, _, name = proof.partition("::")
     assert f"def {name}(" in (ROOT / path).read_text()
+
+
+def test_the_settings_table_has_every_setting_and_no_other() -> None:
+    table = (ROOT / "README.md").read_text().partition("\n## Settings\n")[2].partition("\n## ")[0]
+    named = [name for row in re.findall(r"^\| (`CACHEKEEP_[^|]+) \|", table, re.MULTILINE) for name in row.split(", ")]
+    assert sorted(named) == sorted(f"`{name}`" for name in ENVIRONMENT.values())
+
+
+@pytest.mark.parametrize("page", ["README.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))])
+def test_links_lead_to_pages_that_are_there(page: str) -> None:
+    for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (ROOT / page).read_text()):
+        assert (ROOT / page).parent.joinpath(link).exists(), link

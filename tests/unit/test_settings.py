@@ -119,3 +119,54 @@ def test_the_state_directory_follows_the_platforms_convention(tmp_path: Path, mo
     monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.setenv("HOME", "/home/somebody")
     assert load(environment={}).state_dir == Path("/home/somebody/.local/state/cachekeep")
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        ("LOGS_ENDPOINT", "ftp://logs.example"),
+        ("LOGS_ENDPOINT", "http://user:hunter2@logs.example"),
+        ("LOGS_ACCESS_KEY", "hunter2"),
+        ("LOGS_ACCESS_KEY", ":hunter2"),
+        ("FIREHOSE_URL", "collector.example/hunter2"),
+        ("UPDATE_NEXT_MAJOR", "perhaps"),
+    ],
+)
+def test_settings_of_upkeep_are_checked_and_tell_no_secret(name: str, bad: str) -> None:
+    with pytest.raises(SettingsError, match=name.lower()) as caught:
+        load(environment={f"CACHEKEEP_{name}": bad})
+    assert "hunter2" not in str(caught.value)
+    good = Settings(
+        logs_access_key="AKIA:hunter2", firehose_url="https://x.example/hunter2", firehose_access_key="hunter2"
+    )
+    assert "hunter2" not in repr(good)
+
+
+@pytest.mark.parametrize(("word", "on"), [("on", True), ("off", False), ("true", True), ("0", False)])
+def test_https_is_on_or_off_and_the_url_says_it(word: str, on: bool) -> None:
+    settings = load(environment={"CACHEKEEP_TLS": word})
+    assert settings.tls is on
+    assert settings.url.startswith("https:" if on else "http:")
+
+
+def test_allowed_sources_are_networks() -> None:
+    assert [str(n) for n in load(environment={"CACHEKEEP_ALLOWED_SOURCES": "127.0.0.1, ::1/128"}).sources] == [
+        "127.0.0.1/32",
+        "::1/128",
+    ]
+    with pytest.raises(SettingsError, match="allowed_sources"):
+        load(environment={"CACHEKEEP_ALLOWED_SOURCES": "127.0.0.1/8"})
+
+
+def test_buckets_are_read_as_they_are_handed_on() -> None:
+    """`cachekeep up` gives a service its settings as text."""
+    asked = load(environment={"CACHEKEEP_BUCKETS": "files=/srv/x, team=s3://real/p,dir=file:///srv/y"})
+    assert asked.bucket_places == {"files": "/srv/x", "team": "s3://real/p", "dir": "/srv/y"}
+    assert load(environment={"CACHEKEEP_BUCKETS": str(asked.buckets)}).bucket_places == asked.bucket_places
+    assert load(environment={"CACHEKEEP_BUCKETS": ""}).bucket_places == {}
+
+
+@pytest.mark.parametrize("text", ["{}", "files", "a=/x", "files=relative", "FILES=/x", "files=http://x/y"])
+def test_buckets_that_are_none(text: str) -> None:
+    with pytest.raises(SettingsError, match="buckets must be"):
+        load(environment={"CACHEKEEP_BUCKETS": text})

@@ -9,6 +9,7 @@ from cachekeep.api.cloudwatch.call import CloudWatchCall, CloudWatchServices, Re
 from cachekeep.domain.alarms import Dimensions
 from cachekeep.domain.faults import Fault, invalid_value
 from cachekeep.domain.metrics import Subject
+from cachekeep.domain.serverless import is_behind_serverless, serverless_name
 
 PAGE = 500
 _RECENT_S = 3 * 3600
@@ -52,6 +53,10 @@ def all_series(
 
 
 def _dimensions(subject: Subject, shared: dict[tuple[str, str], None], name: str) -> Iterator[Dimensions]:
+    if is_behind_serverless(subject.id):
+        if not subject.node_id:
+            yield (("ServerlessCacheName", serverless_name(subject.id)),)
+        return
     if not subject.node_id:
         yield (("ReplicationGroupId", subject.id),)
         return

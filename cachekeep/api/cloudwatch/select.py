@@ -1,7 +1,8 @@
 """Which series a namespace, a metric's name and dimensions stand for, and what a statistic of them is.
 
 Node series have the dimensions CacheClusterId and CacheNodeId; CacheClusterId alone stands for all nodes of a cluster,
-merged. ReplicationGroupId stands for what is measured of a group as a whole. Called by the reading operations.
+merged. ReplicationGroupId and ServerlessCacheName stand for what is measured of one as a whole.
+Called by the reading operations.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Final
 from cachekeep.api.cloudwatch.call import CloudWatchServices, validation_error
 from cachekeep.domain.alarms import Dimensions
 from cachekeep.domain.metrics import MINUTE_S, Buckets, Column, Subject
+from cachekeep.domain.serverless import backing_id
 
 STATISTICS: Final = ("SampleCount", "Average", "Sum", "Minimum", "Maximum")
 _PERCENTILE = re.compile(r"p([0-9]{1,2}(?:\.[0-9]{1,10})?|100)")
@@ -66,6 +68,9 @@ def subjects_of(known: Sequence[Subject], dimensions: Dimensions) -> list[Subjec
             return [s for s in known if s.id == cluster and s.node_id == node and node]
         case ["ReplicationGroupId"]:
             return [s for s in known if s.id == by_name["ReplicationGroupId"] and not s.node_id]
+        case ["ServerlessCacheName"]:
+            backing = backing_id(by_name["ServerlessCacheName"])
+            return [s for s in known if s.id == backing and not s.node_id]
     return []
 
 

@@ -18,13 +18,14 @@ from cachekeep.domain.engine import EngineInstall, EngineVersion
 from cachekeep.domain.events import Event, SourceType
 from cachekeep.domain.faults import invalid_combination, invalid_value
 from cachekeep.domain.replication_group import ReplicationGroup
-from cachekeep.plan.placement import growth_bytes
+from cachekeep.domain.serverless import is_behind_serverless
+from cachekeep.plan.placement import growth_bytes, node_bytes
 
 # Without times, AWS answers with the last hour; events are kept for 14 days.
 DEFAULT_MINUTES = 60
 LONGEST_MINUTES = 14 * 24 * 60
 # Source types that AWS has and of which there can be no event here yet.
-_OTHER_SOURCES = ("cache-security-group", "serverless-cache", "serverless-cache-snapshot", "user", "user-group")
+_OTHER_SOURCES = ("cache-security-group", "user", "user-group")
 
 
 def describe_events(call: Call) -> present.Shape:
@@ -42,6 +43,8 @@ def describe_events(call: Call) -> present.Shape:
         source_type=source_type,
         source_id=source_id.lower() if source_id else None,
     )
+    # What runs a serverless cache tells nobody: the cache does.
+    events = [event for event in events if not is_behind_serverless(event.source_id)]
     # Names for paging: ascending and unique. Counted within a moment, since older events drop out between two pages.
     together: Counter[str] = Counter()
     named: list[tuple[str, Event]] = []
@@ -123,7 +126,10 @@ def _covers(text: str, install: EngineInstall) -> bool:
 
 
 def list_allowed_node_type_modifications(call: Call) -> present.Shape:
-    """Larger and smaller types, by memory, that this machine could promise and the data fits; Memcached: none."""
+    """Larger and smaller types, by memory, that this machine could promise and the data fits.
+
+    The nodes of a Memcached cluster come back empty, so that any type will do that Memcached has a memory for.
+    """
     cluster_id, group_id = call.text("CacheClusterId"), call.text("ReplicationGroupId")
     if (cluster_id is None) == (group_id is None):
         raise invalid_combination("Use either CacheClusterId or ReplicationGroupId.")
@@ -134,24 +140,23 @@ def list_allowed_node_type_modifications(call: Call) -> present.Shape:
     else:
         resource = find_cluster(call, cluster_id or "")
         members = [resource]
-    if not resource.engine.speaks_resp:
-        return {"ScaleUpModifications": [], "ScaleDownModifications": []}
-    types = call.services.catalog.node_types
+    types, engine = call.services.catalog.node_types, resource.engine
     parameters = call.parameter_group(resource.parameter_group)
-    size, now = types[resource.node_type].maxmemory_bytes, resource.pending.node_type
+    size, now = node_bytes(engine, types[resource.node_type]), resource.pending.node_type
+    nodes = sum(len(member.nodes) for member in members)
     ordered = [
         t
-        for t in sorted(types.values(), key=lambda t: (t.maxmemory_bytes, t.name))
-        if could_promise(call, growth_bytes(resource.engine, resource.node_type, now, t.name, types) * len(members))
-        and why_too_small(call, members, t, parameters) is None
+        for t in sorted(types.values(), key=lambda t: (node_bytes(engine, t), t.name))
+        if could_promise(call, growth_bytes(engine, resource.node_type, now, t.name, types) * nodes)
+        and (not engine.speaks_resp or why_too_small(call, members, t, parameters) is None)
     ]
     return {
-        "ScaleUpModifications": [t.name for t in ordered if size < t.maxmemory_bytes],
-        "ScaleDownModifications": [t.name for t in ordered if 0 < t.maxmemory_bytes < size],
+        "ScaleUpModifications": [t.name for t in ordered if size < node_bytes(engine, t)],
+        "ScaleDownModifications": [t.name for t in ordered if 0 < node_bytes(engine, t) < size],
     }
 
 
 def get_caller_identity(call: Call) -> present.Shape:
-    """STS. Every access key stands for the account's root, as no other identities exist yet."""
-    account = call.services.account_id
-    return {"UserId": account, "Account": account, "Arn": f"arn:aws:iam::{account}:root"}
+    """STS: whom the access key stands for. Allowed to everyone with a key, as AWS has it."""
+    account, who = call.services.account_id, call.identity
+    return {"UserId": who.user_id(account), "Account": account, "Arn": who.arn(account)}

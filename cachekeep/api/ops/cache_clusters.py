@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cachekeep.api import capacity, choose, present
+from cachekeep.api import begin_with, capacity, choose, present, quota, transit
 from cachekeep.api.context import Call, engine_named, pick_addresses
+from cachekeep.api.guards import guard_new
+from cachekeep.api.log_delivery import with_log_deliveries
 from cachekeep.api.ops.members import (
     find_group,
     insert_members,
@@ -13,8 +15,9 @@ from cachekeep.api.ops.members import (
     pending_addresses,
     require_available,
 )
+from cachekeep.api.ops.snapshots import final_snapshot, require_snapshots
 from cachekeep.api.paging import page
-from cachekeep.api.shards import MOST_MEMBERS
+from cachekeep.api.shards import MOST_MEMBERS, ShardPlace
 from cachekeep.domain.cache_cluster import CacheCluster, CacheNode, NodeStatus, Status
 from cachekeep.domain.engine import Engine
 from cachekeep.domain.events import Event, SourceType
@@ -23,7 +26,6 @@ from cachekeep.domain.ids import resource_id
 from cachekeep.domain.replication_group import ClusterMode, ReplicationGroup
 from cachekeep.plan.placement import spread
 
-MOST_MEMCACHED_NODES = 40
 LONGEST_ID = 50
 
 
@@ -35,14 +37,18 @@ def create_cache_cluster(call: Call) -> present.Shape:
     choose.refuse_not_yet(call)
     if call.text("ReplicationGroupId") is not None:
         return _create_replica(call, name)
+    begins = begin_with.asked(call, alone=True)
+    call = begins.call
     engine_text = call.text("Engine")
     if engine_text is None:
         raise invalid_value("The parameter Engine must be provided: valkey, redis or memcached.")
     engine = engine_named(engine_text)
     count = node_count(call, engine)
-    choice = choose.choose_engine(call, engine, call.text("EngineVersion"))
+    encrypted = transit.transit_at_creation(call, engine)
+    choice = choose.choose_engine(call, engine, call.text("EngineVersion"), tls=encrypted.encrypted)
     parameters = choose.choose_parameter_group(call, choice)
     node_type = choose.choose_node_type(call, call.text("CacheNodeType"))
+    _check_zone_mode(call, engine)
     zones = _zones(call, count)
     cluster = CacheCluster(
         region=call.region,
@@ -53,18 +59,25 @@ def create_cache_cluster(call: Call) -> present.Shape:
         port=choose.choose_port(call, engine),
         parameter_group=parameters.name,
         subnet_group=choose.choose_subnet_group(call),
-        upkeep=choose.choose_upkeep(call, name),
+        upkeep=with_log_deliveries(call, choose.choose_upkeep(call, name), choice.engine, choice.version),
         created_at=call.services.clock.now(),
         nodes=(),
         tags=choose.choose_tags(call),
         substitute=choice.substitute,
         substitute_version=choice.substitute_version,
+        transit=encrypted,
     )
+    choose.refuse_snapshots_of(engine, node_type.name, cluster.upkeep.snapshot_retention)
+    quota.check_more_nodes(call, count, 1)
+    if call.text("AuthToken") is not None and not engine.speaks_resp:
+        raise invalid_combination("AuthToken is for the engines valkey and redis.")
+    cluster = guard_new(call, cluster)
     capacity.check_fits(call, engine, node_type, count)
-    return {"CacheCluster": _store(call, cluster, zones)}
+    restore = begins.restore(choice, parameters, node_type, [ShardPlace("0001", (), tuple(zones))])
+    return {"CacheCluster": _store(call, replace(cluster, restore=restore), zones, begins)}
 
 
-def _store(call: Call, cluster: CacheCluster, zones: list[str]) -> present.Shape:
+def _store(call: Call, cluster: CacheCluster, zones: list[str], begins: begin_with.Beginning) -> present.Shape:
     discovery = cluster.engine is Engine.MEMCACHED
     with call.services.store.transaction() as work:
         addresses = pick_addresses(call, work, cluster.port, len(zones) + discovery)
@@ -79,6 +92,7 @@ def _store(call: Call, cluster: CacheCluster, zones: list[str]) -> present.Shape
         )
         work.claim(cluster.id, addresses)
         work.insert(cluster)
+        begins.mark(work)
         if cluster.substitute is not None:
             work.add_event(
                 cluster_event(
@@ -102,10 +116,10 @@ def node_count(call: Call, engine: Engine) -> int:
         raise invalid_value(f"NumCacheNodes must be 1 for the engine {engine.value}, and {count} was asked for.")
     if count < 1:
         raise invalid_value("NumCacheNodes must be at least 1.")
-    if count > MOST_MEMCACHED_NODES:
+    most = call.services.quotas.memcached_nodes_per_cluster
+    if count > most:
         raise Fault(
-            "NodeQuotaForClusterExceeded",
-            f"A cluster can have at most {MOST_MEMCACHED_NODES} nodes, and {count} were asked for.",
+            "NodeQuotaForClusterExceeded", f"A cluster can have at most {most} nodes, and {count} were asked for."
         )
     return count
 
@@ -120,6 +134,18 @@ def _zones(call: Call, count: int) -> list[str]:
         raise invalid_combination("AZMode cross-az needs more than one node.")
     asked = choose.check_zones(call, *(several or ((one,) * count if one and one != "Multiple" else ())))
     return spread(call.region, count, asked, several=cross or one == "Multiple")
+
+
+def _check_zone_mode(call: Call, engine: Engine) -> None:
+    """Raises InvalidParameterCombination."""
+    asked = [name for name in ("AZMode", "PreferredAvailabilityZones") if call.params.get(name)]
+    if asked and engine.speaks_resp:
+        raise invalid_combination(f"{asked[0]} is only supported for Memcached clusters.")
+    zones = set(call.texts("PreferredAvailabilityZones"))
+    if call.text("AZMode") == "single-az" and len(zones) > 1:
+        raise invalid_combination("AZMode single-az and several PreferredAvailabilityZones exclude each other.")
+    if call.text("PreferredAvailabilityZone") and zones:
+        raise invalid_combination("Use either PreferredAvailabilityZone or PreferredAvailabilityZones, not both.")
 
 
 def _create_replica(call: Call, name: str) -> present.Shape:
@@ -143,6 +169,7 @@ def _create_replica(call: Call, name: str) -> present.Shape:
     tags = {**group.tags, **choose.choose_tags(call)}
     choose.check_tag_count(tags)
     zone = _zones(call, 1)[0]
+    quota.check_more_nodes(call, 1, 1)
     capacity.check_members_fit(call, group, 1)
     with call.services.store.transaction() as work:
         (plain,) = insert_members(call, work, group, [(name, zone)])
@@ -165,10 +192,15 @@ def _refuse_own_shape(call: Call, group: ReplicationGroup) -> None:
         "CacheSubnetGroupName": group.subnet_group,
         "PreferredMaintenanceWindow": upkeep.maintenance_window,
         "SnapshotWindow": upkeep.snapshot_window,
+        "SnapshotRetentionLimit": upkeep.snapshot_retention,
+        "SnapshotName": "",
+        "SnapshotArns": [],
         "NotificationTopicArn": upkeep.notification_topic,
         "AutoMinorVersionUpgrade": upkeep.auto_minor_version_upgrade,
         "SecurityGroupIds": list(upkeep.security_group_ids),
         "CacheSecurityGroupNames": [],
+        "LogDeliveryConfigurations": [],
+        "AuthToken": None,
     }
     different = [name for name, value in shared.items() if call.params.get(name, value) != value]
     if choose.asks_for_another_version(call, group.engine, group.version):
@@ -184,10 +216,11 @@ def describe_cache_clusters(call: Call) -> present.Shape:
     nodes = bool(call.flag("ShowCacheNodeInfo"))
     wanted = call.text("CacheClusterId")
     if wanted is not None:
-        return {"CacheClusters": [present.cache_cluster(call, find_cluster(call, wanted), nodes=nodes)]}
-    clusters = call.services.store.all(CacheCluster, call.region)
-    if call.flag("ShowCacheClustersNotInReplicationGroups"):
-        clusters = [c for c in clusters if c.replication_group_id is None]
+        clusters = [find_cluster(call, wanted)]
+    else:
+        clusters = [c for c in call.services.store.all(CacheCluster, call.region) if c.serverless is None]
+        if call.flag("ShowCacheClustersNotInReplicationGroups"):
+            clusters = [c for c in clusters if c.replication_group_id is None]
     shown, marker = page(call, clusters, lambda c: c.id)
     return {"Marker": marker, "CacheClusters": [present.cache_cluster(call, c, nodes=nodes) for c in shown]}
 
@@ -195,7 +228,7 @@ def describe_cache_clusters(call: Call) -> present.Shape:
 def find_cluster(call: Call, name: str) -> CacheCluster:
     """Raises CacheClusterNotFound."""
     cluster = call.services.store.get(CacheCluster, call.region, name.lower())
-    if cluster is None:
+    if cluster is None or cluster.serverless is not None:
         raise Fault("CacheClusterNotFound", f"CacheCluster not found: {name[:60]}")
     return cluster
 
@@ -225,6 +258,13 @@ def delete_cache_cluster(call: Call) -> present.Shape:
             "InvalidCacheClusterState",
             f"Cache cluster {cluster.id} is not in a valid state to be deleted: it is deleting.",
         )
+    if cluster.status is Status.SNAPSHOTTING:
+        raise Fault(
+            "InvalidCacheClusterState",
+            f"Cache cluster {cluster.id} is not in a valid state to be deleted: it is {cluster.told_status.value}.",
+        )
+    if call.text("FinalSnapshotIdentifier") is not None:
+        return _delete_after_snapshot(call, cluster)
     new = leaving(cluster)
     with call.services.store.transaction() as work:
         if cluster.replication_group_id is not None:
@@ -235,6 +275,19 @@ def delete_cache_cluster(call: Call) -> present.Shape:
         work.release(pending_addresses(cluster.pending))
         work.replace(cluster, new)
     return {"CacheCluster": present.cache_cluster(call, new, nodes=True)}
+
+
+def _delete_after_snapshot(call: Call, cluster: CacheCluster) -> present.Shape:
+    """The cluster serves until its final snapshot is available; to users it is being deleted already."""
+    if cluster.replication_group_id is not None:
+        raise invalid_combination(
+            f"Cache cluster {cluster.id} is a member of replication group {cluster.replication_group_id}: a final "
+            "snapshot is taken with DeleteReplicationGroup."
+        )
+    require_snapshots(cluster.engine.speaks_resp, cluster.node_type)
+    require_available_cluster(call, cluster)
+    final_snapshot(call, cluster)
+    return {"CacheCluster": present.cache_cluster(call, find_cluster(call, cluster.id), nodes=True)}
 
 
 def _check_leaving(group: ReplicationGroup, cluster: CacheCluster) -> None:

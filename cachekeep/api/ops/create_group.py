@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from cachekeep.api import capacity, choose
+from cachekeep.api import begin_with, capacity, choose, quota, transit
 from cachekeep.api.context import Call, engine_named, pick_addresses
+from cachekeep.api.guards import guard_new
+from cachekeep.api.log_delivery import with_log_deliveries
 from cachekeep.api.ops.members import (
     free_names,
     group_event,
@@ -16,6 +18,7 @@ from cachekeep.api.ops.members import (
     shown,
 )
 from cachekeep.api.present import Shape
+from cachekeep.api.secondaries import join, like_its_primary
 from cachekeep.api.shards import MOST_MEMBERS, ShardPlace, choose_mode, choose_shards
 from cachekeep.domain.cache_cluster import CacheCluster, Status, Upkeep
 from cachekeep.domain.engine import Engine
@@ -23,6 +26,7 @@ from cachekeep.domain.faults import Fault, invalid_combination, invalid_value
 from cachekeep.domain.ids import resource_id
 from cachekeep.domain.ports import Transaction
 from cachekeep.domain.replication_group import ClusterMode, NodeGroup, ReplicationGroup
+from cachekeep.domain.transit import Transit
 from cachekeep.plan.placement import spread
 
 LONGEST_ID = 40
@@ -34,7 +38,12 @@ def create_replication_group(call: Call) -> Shape:
     if call.services.store.get(ReplicationGroup, call.region, group_id) is not None:
         raise Fault("ReplicationGroupAlreadyExists", f"Replication group with id {group_id} already exists.")
     choose.refuse_not_yet(call)
+    begins = begin_with.asked(call, alone=False)
+    call = begins.call
+    call = like_its_primary(call)
     if call.text("PrimaryClusterId") is not None:
+        if begins.snapshot is not None or begins.urls:
+            raise invalid_combination("With PrimaryClusterId the data is that of the cluster, and of no snapshot.")
         return _around_a_cluster(call, group_id)
     engine = engine_named(call.text("Engine") or Engine.VALKEY.value)
     if not engine.speaks_resp:
@@ -42,7 +51,12 @@ def create_replication_group(call: Call) -> Shape:
     mode = choose_mode(call)
     shards = choose_shards(call, mode, multi_az=bool(call.flag("MultiAZEnabled")))
     automatic, multi_az = _failover(call, mode, min(len(shard.zones) for shard in shards))
-    choice = choose.choose_engine(call, engine, call.text("EngineVersion"))
+    encrypted = transit.transit_at_creation(call, engine, switchable=True)
+    if encrypted is Transit.PREFERRED:
+        transit.check_switchable(call, mode)
+    choice = choose.choose_engine(call, engine, call.text("EngineVersion"), tls=encrypted.encrypted)
+    if encrypted is Transit.PREFERRED:
+        transit.check_switchable(call, mode, choice.version)
     parameters = choose.choose_parameter_group(call, choice, mode)
     node_type = choose.choose_node_type(call, call.text("CacheNodeType"))
     port = choose.choose_port(call, engine)
@@ -57,7 +71,7 @@ def create_replication_group(call: Call) -> Shape:
         port=port,
         parameter_group=parameters.name,
         subnet_group=choose.choose_subnet_group(call),
-        upkeep=choose.choose_upkeep(call, group_id),
+        upkeep=with_log_deliveries(call, choose.choose_upkeep(call, group_id), choice.engine, choice.version),
         created_at=call.services.clock.now(),
         node_groups=(),
         automatic_failover=automatic,
@@ -66,9 +80,17 @@ def create_replication_group(call: Call) -> Shape:
         substitute=choice.substitute,
         substitute_version=choice.substitute_version,
         cluster_mode=mode,
+        at_rest=choose.choose_at_rest(call, engine),
+        transit=encrypted,
+        transit_moves=encrypted is Transit.PREFERRED,
     )
-    capacity.check_fits(call, engine, node_type, sum(len(shard.zones) for shard in shards))
-    return _store(call, group, shards)
+    group = guard_new(call, group)
+    choose.refuse_snapshots_of(engine, node_type.name, group.upkeep.snapshot_retention)
+    nodes = sum(len(shard.zones) for shard in shards)
+    quota.check_more_nodes(call, nodes, nodes)
+    capacity.check_fits(call, engine, node_type, nodes)
+    group = replace(group, restore=begins.restore(choice, parameters, node_type, shards))
+    return _store(call, group, shards, begins)
 
 
 def _failover(call: Call, mode: ClusterMode, fewest: int) -> tuple[bool, bool]:
@@ -89,13 +111,13 @@ def _failover(call: Call, mode: ClusterMode, fewest: int) -> tuple[bool, bool]:
     return automatic, multi_az
 
 
-def _store(call: Call, group: ReplicationGroup, shards: Sequence[ShardPlace]) -> Shape:
+def _store(call: Call, group: ReplicationGroup, shards: Sequence[ShardPlace], begins: begin_with.Beginning) -> Shape:
     members = [[member_name(group, s.id, n + 1) for n in range(len(s.zones))] for s in shards]
     with call.services.store.transaction() as work:
         for name in (name for names in members for name in names):
             if work.get(CacheCluster, call.region, name) is not None:
                 raise Fault("InvalidParameterValue", f"Cache cluster {name} already exists; choose another group id.")
-        group = with_endpoints(call, work, group)
+        group = with_endpoints(call, work, join(call, work, group))
         group = replace(
             group,
             node_groups=tuple(
@@ -106,6 +128,7 @@ def _store(call: Call, group: ReplicationGroup, shards: Sequence[ShardPlace]) ->
         zones = [zone for shard in shards for zone in shard.zones]
         insert_members(call, work, group, list(zip(group.member_ids, zones, strict=True)))
         work.insert(group)
+        begins.mark(work)
         if group.substitute is not None:
             text = (
                 f"{group.substitute.label} {group.substitute_version} runs in place of {group.engine.label} "
@@ -168,10 +191,17 @@ def _around_a_cluster(call: Call, group_id: str) -> Shape:
         tags={**cluster.tags, **choose.choose_tags(call)},
         substitute=cluster.substitute,
         substitute_version=cluster.substitute_version,
+        transit=cluster.transit,
+        auth_tokens=cluster.auth_tokens,
+        auth_token_at=cluster.auth_token_at,
+        user_group_ids=cluster.user_group_ids,
     )
+    if call.text("AuthToken") is not None or call.texts("UserGroupIds"):
+        raise invalid_combination("With PrimaryClusterId the group is guarded as its primary is: modify it afterwards.")
     choose.check_tag_count(dict(group.tags))
+    quota.check_more_nodes(call, count - 1, count - 1)
     capacity.check_members_fit(call, group, count - 1)
-    primary = replace(cluster, replication_group_id=group_id, upkeep=group.upkeep)
+    primary = replace(cluster, replication_group_id=group_id, upkeep=group.upkeep, user_group_ids=())
     asked = zones or (cluster.nodes[0].zone,)
     return _adopt(call, group, cluster, primary, spread(call.region, count, asked, several=multi_az)[1:])
 
@@ -223,6 +253,8 @@ def _check_like(call: Call, cluster: CacheCluster) -> None:
         "ClusterMode": "disabled",
     }
     different = [name for name, value in shared.items() if call.params.get(name, value) != value]
+    if transit.asked_transit(call, cluster.transit) is not cluster.transit:
+        different.append("TransitEncryptionEnabled")
     if choose.asks_for_another_version(call, cluster.engine, cluster.version):
         different.append("EngineVersion")
     if different:
@@ -235,7 +267,7 @@ def _check_like(call: Call, cluster: CacheCluster) -> None:
 def _upkeep(call: Call, cluster: CacheCluster, group_id: str) -> Upkeep:
     """The cluster's, with what the request gives."""
     given = choose.choose_upkeep(call, group_id)
-    return Upkeep(
+    upkeep = Upkeep(
         maintenance_window=given.maintenance_window
         if call.text("PreferredMaintenanceWindow")
         else cluster.upkeep.maintenance_window,
@@ -245,4 +277,9 @@ def _upkeep(call: Call, cluster: CacheCluster, group_id: str) -> Upkeep:
         else cluster.upkeep.auto_minor_version_upgrade,
         notification_topic=given.notification_topic or cluster.upkeep.notification_topic,
         security_group_ids=given.security_group_ids or cluster.upkeep.security_group_ids,
+        snapshot_retention=given.snapshot_retention
+        if call.number("SnapshotRetentionLimit") is not None
+        else cluster.upkeep.snapshot_retention,
+        log_deliveries=cluster.upkeep.log_deliveries,
     )
+    return with_log_deliveries(call, upkeep, cluster.engine, cluster.version)

@@ -85,7 +85,7 @@ def asked_engine(call: Call, resource: ReplicationGroup | CacheCluster) -> choos
         raise invalid_combination(
             f"The engine of {resource.id} cannot be changed from {resource.engine.value} to {engine.value}."
         )
-    return choose.choose_engine(call, engine, text)
+    return choose.choose_engine(call, engine, text, tls=resource.transit.encrypted)
 
 
 def asks_to_stay(call: Call, resource: ReplicationGroup | CacheCluster) -> bool:
@@ -149,7 +149,9 @@ def claim_second_instances(
     if pending.engine is None or pending.version is None:
         raise ValueError(f"no change of engine waits for {group.id}")
     wanted = Runs(pending.engine, pending.version)
-    needy = [m for m in members if m.pending.spare is None and not (at_once and former_spare(m, wanted))]
+    # Those of a change that was stopped on the way run the wanted version already.
+    old = [m for m in members if Runs(*m.runs) != wanted]
+    needy = [m for m in old if m.pending.spare is None and not (at_once and former_spare(m, wanted))]
     # Where addresses move, the former instance of a primary lives on at an address of its own.
     each = 2 if call.services.pool.movable and not group.clustered else 1
     addresses = pick_addresses(call, work, group.port, each * len(needy))

@@ -17,6 +17,7 @@ from cachekeep.domain.cache_cluster import CacheCluster, Status
 from cachekeep.domain.faults import Fault, invalid_combination
 from cachekeep.domain.replication_group import ClusterMode, ReplicationGroup
 from cachekeep.domain.slots import divided
+from cachekeep.domain.transit import Transit
 from cachekeep.plan.upgrades import restarting
 
 _WAYS = {
@@ -77,6 +78,10 @@ def _check_request(call: Call, group: ReplicationGroup, mode: ClusterMode) -> No
         others.append("CacheParameterGroupName")
     if others:
         raise invalid_combination(f"A change of ClusterMode must be asked for alone, without {', '.join(others)}.")
+    if group.transit is Transit.PREFERRED:
+        raise invalid_combination(
+            "While TransitEncryptionMode is preferred, the cluster mode cannot change: set required, or disable TLS."
+        )
     if group.pending.anything:
         raise Fault(
             "InvalidReplicationGroupState",

@@ -21,7 +21,7 @@ from cachekeep.domain.replication_group import ClusterMode, NodeGroup, Replicati
 def find_group(call: Call, name: str) -> ReplicationGroup:
     """Raises ReplicationGroupNotFoundFault."""
     group = call.services.store.get(ReplicationGroup, call.region, name.lower())
-    if group is None:
+    if group is None or group.serverless is not None:
         raise Fault("ReplicationGroupNotFoundFault", f"ReplicationGroup {name[:60]} not found.")
     return group
 
@@ -82,6 +82,12 @@ def new_member(group: ReplicationGroup, name: str, address: Address, zone: str, 
         tags=group.tags,
         substitute=group.substitute,
         substitute_version=group.substitute_version,
+        at_rest=group.at_rest,
+        transit=group.transit,
+        transit_moves=group.transit_moves,
+        serverless=group.serverless,
+        auth_tokens=group.auth_tokens,
+        auth_token_at=group.auth_token_at,
     )
 
 
@@ -109,7 +115,7 @@ def insert_members(
 def waiting_for(pending: Pending, member: CacheCluster, addresses: Sequence[Address], now: float) -> CacheCluster:
     """The member with what waits for its group. addresses: of the instance to come, and where addresses move of the
     former one after that; none when it needs none."""
-    waits = replace(pending, automatic_failover=None, spare=None)
+    waits = replace(pending, automatic_failover=None, spare=None, transit=None)
     if not addresses or pending.engine is None or pending.version is None or pending.parameter_group is None:
         return replace(member, pending=waits)
     node = member.nodes[0]

@@ -6,18 +6,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from cachekeep.api import capacity, choose
+from cachekeep.api import capacity, choose, transit
 from cachekeep.api.context import Call
+from cachekeep.api.guards import guard_changed
 from cachekeep.api.ops.engine_versions import Change, asked_change, asks_to_stay, claim_second_instances, taken_back
 from cachekeep.api.ops.group_cluster_mode import asked_mode, change_mode
 from cachekeep.api.ops.members import find_group, members_of, require_available, shown
 from cachekeep.api.ops.upkeep import modified_upkeep
 from cachekeep.api.present import Shape
+from cachekeep.api.secondaries import refuse_alone
 from cachekeep.domain.cache_cluster import CacheCluster, Pending, Status
 from cachekeep.domain.faults import Fault, invalid_combination, invalid_value
 from cachekeep.domain.ports import Transaction
 from cachekeep.domain.replication_group import ClusterMode, HandOver, ReplicationGroup
 from cachekeep.plan.nodes import with_node_type
+from cachekeep.plan.transit import with_transit
 from cachekeep.plan.upgrades import begin, without_engine
 
 
@@ -26,12 +29,20 @@ def modify_replication_group(call: Call) -> Shape:
     group = find_group(call, call.params["ReplicationGroupId"])
     require_available(group)
     choose.refuse_not_yet(call)
+    refuse_alone(call, group)
+    return modified(call, group)
+
+
+def modified(call: Call, group: ReplicationGroup) -> Shape:
+    """The same for a group that is available, whoever asks: for a member of a global datastore, that does."""
     mode = asked_mode(call, group)
     if mode is not None:
         return change_mode(call, group, mode)
     members = members_of(call.services.store, group)
     change = asked_change(call, group, members)
-    new = replace(group, **_plain_changes(call, group, members, change))
+    new = guard_changed(call, replace(group, **_plain_changes(call, group, members, change)))
+    regrouped = new.user_group_ids != group.user_group_ids
+    new = replace(new, user_groups_before=group.user_group_ids if regrouped else None)
     pending = _pending(call, group, members, change)
     _check_alone(call, pending, change)
     new = _with_hand_over(call, new)
@@ -49,6 +60,7 @@ def _applied(
     """The group and its members after the request. ApplyImmediately applies this request and everything that waited."""
     at_once = bool(call.flag("ApplyImmediately"))
     members = [replace(m, parameter_group=new.parameter_group, upkeep=new.upkeep) for m in members_of(work, group)]
+    members = [replace(m, auth_tokens=new.auth_tokens, auth_token_at=new.auth_token_at) for m in members]
     if new.pending.version is not None:
         members = claim_second_instances(call, work, new, members, at_once=at_once)
     else:
@@ -57,7 +69,12 @@ def _applied(
         new, members = _begun(call, work, new, members)
     else:
         members = [replace(m, pending=replace(m.pending, node_type=new.pending.node_type)) for m in members]
-        if new.parameter_group != group.parameter_group or new.node_groups != group.node_groups:
+        if (
+            new.parameter_group != group.parameter_group
+            or new.node_groups != group.node_groups
+            or new.user_group_ids != group.user_group_ids
+            or new.auth_tokens != group.auth_tokens
+        ):
             new = replace(new, status=Status.MODIFYING)
     # A hand-over concerns the shard, not what its members are.
     if new.status is Status.MODIFYING and new.parameter_group != group.parameter_group:
@@ -79,6 +96,7 @@ def _begun(
     automatic = group.automatic_failover if pending.automatic_failover is None else pending.automatic_failover
     node_type = pending.node_type or group.node_type
     group = replace(group, node_type=node_type, automatic_failover=automatic, pending=Pending())
+    group, members = with_transit(group, members, pending.transit)
     return replace(group, status=Status.MODIFYING), list(members)
 
 
@@ -87,6 +105,9 @@ def _plain_changes(
 ) -> dict[str, Any]:
     """New values that need no engine, or are applied to it while it runs (the parameter group)."""
     changes: dict[str, Any] = {"upkeep": modified_upkeep(call, group)}
+    named = call.text("SnapshottingClusterId")
+    if named is not None:
+        changes["snapshotting_cluster"] = _snapshotting_cluster(call, group, named.lower())
     description = call.text("ReplicationGroupDescription")
     if description is not None:
         changes["description"] = description
@@ -96,6 +117,19 @@ def _plain_changes(
         choose.check_switch(call, group.parameter_group, parameters, clustered=group.clustered)
         changes["parameter_group"] = parameters.name
     return changes | _failover_changes(call, group)
+
+
+def _snapshotting_cluster(call: Call, group: ReplicationGroup, name: str) -> str:
+    """Raises InvalidParameterCombination with cluster mode, as AWS; CacheClusterNotFound; InvalidParameterValue."""
+    if group.cluster_mode is ClusterMode.ENABLED:
+        raise invalid_combination(
+            "SnapshottingClusterId cannot be set for replication groups with cluster mode enabled."
+        )
+    if name not in group.member_ids:
+        if call.services.store.get(CacheCluster, call.region, name) is None:
+            raise Fault("CacheClusterNotFound", f"CacheCluster not found: {name[:60]}")
+        raise invalid_value(f"Cache cluster {name} is not a member of replication group {group.id}.")
+    return name
 
 
 def _failover_changes(call: Call, group: ReplicationGroup) -> dict[str, Any]:
@@ -135,6 +169,9 @@ def _pending(call: Call, group: ReplicationGroup, members: Sequence[CacheCluster
     automatic = call.flag("AutomaticFailoverEnabled")
     if automatic is not None:
         pending = replace(pending, automatic_failover=None if automatic == group.automatic_failover else automatic)
+    encrypted = transit.asked_change(call, group)
+    if encrypted is not None:
+        pending = replace(pending, transit=None if encrypted is group.transit else encrypted)
     if change is not None:
         return change.waiting(pending)
     return without_engine(pending) if asks_to_stay(call, group) else pending

@@ -11,6 +11,7 @@ from dataclasses import replace
 from cachekeep.api import choose, present
 from cachekeep.api.context import Call
 from cachekeep.api.paging import page
+from cachekeep.api.secondaries import fan_out
 from cachekeep.domain.cache_cluster import CacheCluster
 from cachekeep.domain.events import Event, SourceType
 from cachekeep.domain.faults import Fault, invalid_combination, invalid_value
@@ -21,7 +22,6 @@ from cachekeep.plan.parameters import FIXED_IN_USE, why_not_allowed, why_not_tog
 LONGEST_NAME = 255
 # AWS's limit per request (CacheParameterGroup: "a maximum of 20 parameters may be modified in a single request").
 MOST_CHANGES = 20
-MOST_GROUPS = 300
 
 
 def create_cache_parameter_group(call: Call) -> present.Shape:
@@ -30,8 +30,9 @@ def create_cache_parameter_group(call: Call) -> present.Shape:
     if name in services.catalog.default_groups or services.store.get(ParameterGroup, call.region, name):
         raise Fault("CacheParameterGroupAlreadyExists", f"CacheParameterGroup {name} already exists.")
     family = _family(call, call.params["CacheParameterGroupFamily"])
-    if len(services.store.all(ParameterGroup, call.region)) >= MOST_GROUPS:
-        raise Fault("CacheParameterGroupQuotaExceeded", f"A region can have at most {MOST_GROUPS} parameter groups.")
+    if len(services.store.all(ParameterGroup, call.region)) >= services.quotas.parameter_groups:
+        most = services.quotas.parameter_groups
+        raise Fault("CacheParameterGroupQuotaExceeded", f"A region can have at most {most} parameter groups.")
     group = ParameterGroup(call.region, name, family.name, call.params["Description"], tags=choose.choose_tags(call))
     with services.store.transaction() as work:
         work.insert(group)
@@ -54,8 +55,9 @@ def _event(call: Call, name: str, message: str) -> Event:
 def describe_cache_parameter_groups(call: Call) -> present.Shape:
     name = call.text("CacheParameterGroupName")
     if name is not None:
-        return {"CacheParameterGroups": [present.parameter_group(call, call.parameter_group(name))]}
-    groups = [*call.services.catalog.default_groups.values(), *call.services.store.all(ParameterGroup, call.region)]
+        groups = [call.parameter_group(name)]
+    else:
+        groups = [*call.services.catalog.default_groups.values(), *call.services.store.all(ParameterGroup, call.region)]
     shown, marker = page(call, sorted(groups, key=lambda g: g.name), lambda g: g.name)
     return {"Marker": marker, "CacheParameterGroups": [present.parameter_group(call, g) for g in shown]}
 
@@ -154,6 +156,7 @@ def _put(call: Call, old: ParameterGroup, new: ParameterGroup) -> None:
     _check_fixed(call, old, new)
     with call.services.store.transaction() as work:
         work.replace(old, new)
+        fan_out(call, work, new)
         changed = sorted(n for n in {*old.values, *new.values} if old.values.get(n) != new.values.get(n))
         if changed:
             work.add_event(_event(call, new.name, f"Updated parameters {', '.join(changed)}"))

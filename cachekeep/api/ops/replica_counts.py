@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cachekeep.api import capacity, choose
+from cachekeep.api import capacity, choose, quota
 from cachekeep.api.context import Call
 from cachekeep.api.ops.members import (
     find_group,
@@ -22,7 +22,7 @@ from cachekeep.api.ops.members import (
     shown,
 )
 from cachekeep.api.present import Shape
-from cachekeep.api.shards import MOST_NODES, MOST_REPLICAS
+from cachekeep.api.shards import MOST_REPLICAS
 from cachekeep.domain.cache_cluster import CacheCluster, Status
 from cachekeep.domain.faults import Fault, invalid_combination, invalid_value
 from cachekeep.domain.replication_group import ClusterMode, NodeGroup, ReplicationGroup
@@ -55,7 +55,9 @@ def increase_replica_count(call: Call) -> Shape:
                 "fewer: use DecreaseReplicaCount."
             )
     more = sum(wish.more for wish in wishes)
-    _check_size(group, more)
+    # The operation declares no fault for the nodes of one group alone.
+    quota.check_group_nodes(call, len(group.member_ids) + more, "NodeQuotaForCustomerExceeded")
+    quota.check_more_nodes(call, more, more)
     capacity.check_members_fit(call, group, more)
     with call.services.store.transaction() as work:
         new = group
@@ -122,7 +124,7 @@ def _wishes(call: Call, group: ReplicationGroup) -> list[_Wish]:
 
 def _configured(call: Call, group: ReplicationGroup, entry: Mapping[str, Any]) -> _Wish:
     if entry.get("PreferredOutpostArns"):
-        raise invalid_combination("PreferredOutpostArns is not available in this version of Cachekeep.")
+        raise invalid_combination("PreferredOutpostArns: there are no Outposts in this account.")
     name, replicas = entry.get("NodeGroupId"), entry.get("NewReplicaCount")
     shard = group.shard(str(name))
     if shard is None:
@@ -140,15 +142,6 @@ def _checked(replicas: object) -> int:
     if not isinstance(replicas, int) or not 0 <= replicas <= MOST_REPLICAS:
         raise invalid_value(f"NewReplicaCount must be between 0 and {MOST_REPLICAS}, not {replicas}.")
     return replicas
-
-
-def _check_size(group: ReplicationGroup, more: int) -> None:
-    total = len(group.member_ids) + more
-    if total > MOST_NODES:
-        raise Fault(
-            "NodeQuotaForCustomerExceeded",
-            f"A replication group can have at most {MOST_NODES} nodes, and {group.id} would have {total}.",
-        )
 
 
 def _new_zones(group: ReplicationGroup, wish: _Wish, members: Mapping[str, CacheCluster]) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cachekeep.api import capacity, choose
+from cachekeep.api import capacity, choose, quota
 from cachekeep.api.context import Call
 from cachekeep.api.ops.members import (
     find_group,
@@ -19,9 +19,9 @@ from cachekeep.api.ops.members import (
     shown,
 )
 from cachekeep.api.present import Shape
-from cachekeep.api.shards import MOST_NODES, check_shard_count, check_shard_id
+from cachekeep.api.shards import check_shard_id
 from cachekeep.domain.cache_cluster import CacheCluster, Status
-from cachekeep.domain.faults import Fault, invalid_combination, invalid_value
+from cachekeep.domain.faults import invalid_combination, invalid_value
 from cachekeep.domain.nodes import NodeFacts
 from cachekeep.domain.ports import Transaction
 from cachekeep.domain.replication_group import ClusterMode, NodeGroup, ReplicationGroup
@@ -42,10 +42,32 @@ class _NewShard:
     zones: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Resharding:
+    """coming: new shards, each of `size` members. wanted: the slots of every shard that is to be there."""
+
+    coming: tuple[_NewShard, ...]
+    wanted: Mapping[str, Slots]
+    size: int
+
+
 def modify_replication_group_shard_configuration(call: Call) -> Shape:
     """Stored as wanted: new shards with new members, slots for each shard, and which shards leave. Control moves the
     slots, then ends what leaves."""
     group = find_group(call, call.params["ReplicationGroupId"])
+    if group.global_id:
+        raise invalid_value(
+            f"Replication group {group.id} is a member of the global datastore {group.global_id}: its node groups are "
+            "changed for all members, by IncreaseNodeGroupsInGlobalReplicationGroup and the like."
+        )
+    asked = resharding_asked(call, group)
+    with call.services.store.transaction() as work:
+        new = reshard(call, work, group, asked)
+        return shown(call, new, members_of(work, new))
+
+
+def resharding_asked(call: Call, group: ReplicationGroup) -> Resharding:
+    """What the request comes to. Raises its faults."""
     refuse_later(call, "ModifyReplicationGroupShardConfiguration")
     require_available(group)
     if group.cluster_mode is not ClusterMode.ENABLED:
@@ -56,7 +78,7 @@ def modify_replication_group_shard_configuration(call: Call) -> Shape:
     count = call.params["NodeGroupCount"]
     if count < 1:
         raise invalid_value("NodeGroupCount must be at least 1.")
-    check_shard_count(count)
+    quota.check_node_groups(call, count)
     staying = _staying(call, group, count)
     coming = _coming(call, group, count)
     now = {shard.id: shard.slots for shard in group.node_groups}
@@ -64,18 +86,23 @@ def modify_replication_group_shard_configuration(call: Call) -> Shape:
     _check_data(call, group, now, wanted)
     size = min(len(shard.member_ids) for shard in group.node_groups)
     _check_size(call, group, len(coming) * size)
-    with call.services.store.transaction() as work:
-        shards = [
-            replace(shard, slots=wanted.get(shard.id, ()), leaving=shard.id not in wanted)
-            for shard in group.node_groups
-        ]
-        shards += [_inserted(call, work, group, shard, wanted[shard.id], size) for shard in coming]
-        shards.sort(key=lambda shard: shard.id)
-        new = replace(group, node_groups=tuple(shards), status=Status.MODIFYING, resharding=0.0)
-        work.replace(group, new)
-        text = f"Resharding of replication group {group.id} from {len(now)} to {count} node groups started"
-        work.add_event(group_event(call, group, text))
-        return shown(call, new, members_of(work, new))
+    return Resharding(tuple(coming), wanted, size)
+
+
+def reshard(call: Call, work: Transaction, group: ReplicationGroup, asked: Resharding) -> ReplicationGroup:
+    """Stored as wanted."""
+    shards = [
+        replace(shard, slots=asked.wanted.get(shard.id, ()), leaving=shard.id not in asked.wanted)
+        for shard in group.node_groups
+    ]
+    shards += [_inserted(call, work, group, shard, asked.wanted[shard.id], asked.size) for shard in asked.coming]
+    shards.sort(key=lambda shard: shard.id)
+    new = replace(group, node_groups=tuple(shards), status=Status.MODIFYING, resharding=0.0)
+    work.replace(group, new)
+    before, after = len(group.node_groups), len(asked.wanted)
+    text = f"Resharding of replication group {group.id} from {before} to {after} node groups started"
+    work.add_event(group_event(call, group, text))
+    return new
 
 
 def _staying(call: Call, group: ReplicationGroup, count: int) -> list[str]:
@@ -147,13 +174,10 @@ def _inserted(
 
 
 def _check_size(call: Call, group: ReplicationGroup, more: int) -> None:
-    total = len(group.member_ids) + more
-    if total > MOST_NODES:
-        raise Fault(
-            "NodeQuotaForCustomerExceeded",
-            f"A replication group can have at most {MOST_NODES} nodes, and {group.id} would have {total}.",
-        )
     if more:
+        # The operation declares no fault for the nodes of one group alone.
+        quota.check_group_nodes(call, len(group.member_ids) + more, "NodeQuotaForCustomerExceeded")
+        quota.check_more_nodes(call, more)
         capacity.check_members_fit(call, group, more)
 
 

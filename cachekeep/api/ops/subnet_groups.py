@@ -15,14 +15,13 @@ from cachekeep.domain.ids import resource_id
 from cachekeep.domain.subnet_group import SubnetGroup
 
 LONGEST_NAME = 255
-MOST_SUBNETS = 20
-MOST_GROUPS = 300
 _SUBNET = re.compile(r"subnet-[A-Za-z0-9-]{1,50}\Z")
 # Every account has one from the start, in its default network.
 DEFAULT_SUBNETS = ("subnet-cachekeep-a", "subnet-cachekeep-b", "subnet-cachekeep-c")
 
 
-def _default(call: Call) -> SubnetGroup:
+def default_subnet_group(call: Call) -> SubnetGroup:
+    """Every region has it from the start."""
     return SubnetGroup(call.region, "default", "Default CacheSubnetGroup", DEFAULT_SUBNETS)
 
 
@@ -31,14 +30,15 @@ def _find(call: Call, name: str) -> SubnetGroup:
     if group is not None:
         return group
     if name.lower() == "default":
-        return _default(call)
+        return default_subnet_group(call)
     raise Fault("CacheSubnetGroupNotFoundFault", f"Cache Subnet Group {name[:60]} does not exist.")
 
 
 def _subnets(call: Call) -> tuple[str, ...]:
     subnets = call.texts("SubnetIds")
-    if len(subnets) > MOST_SUBNETS:
-        raise Fault("CacheSubnetQuotaExceededFault", f"A subnet group can have at most {MOST_SUBNETS} subnets.")
+    most = call.services.quotas.subnets_per_subnet_group
+    if len(subnets) > most:
+        raise Fault("CacheSubnetQuotaExceededFault", f"A subnet group can have at most {most} subnets.")
     for subnet in subnets:
         if not _SUBNET.match(subnet):
             raise Fault("InvalidSubnet", f"Some input subnets are invalid: {subnet[:60]!r}.")
@@ -56,8 +56,9 @@ def create_cache_subnet_group(call: Call) -> present.Shape:
     subnets = _subnets(call)
     if not subnets:
         raise invalid_value("SubnetIds must name at least one subnet.")
-    if len(call.services.store.all(SubnetGroup, call.region)) >= MOST_GROUPS:
-        raise Fault("CacheSubnetGroupQuotaExceeded", f"A region can have at most {MOST_GROUPS} subnet groups.")
+    most = call.services.quotas.subnet_groups
+    if len(call.services.store.all(SubnetGroup, call.region)) >= most:
+        raise Fault("CacheSubnetGroupQuotaExceeded", f"A region can have at most {most} subnet groups.")
     group = SubnetGroup(
         call.region, name, call.params["CacheSubnetGroupDescription"], subnets, choose.choose_tags(call)
     )
@@ -70,8 +71,10 @@ def create_cache_subnet_group(call: Call) -> present.Shape:
 def describe_cache_subnet_groups(call: Call) -> present.Shape:
     name = call.text("CacheSubnetGroupName")
     if name is not None:
-        return {"CacheSubnetGroups": [present.subnet_group(call, _find(call, name))]}
-    groups = sorted([_default(call), *call.services.store.all(SubnetGroup, call.region)], key=lambda g: g.name)
+        groups = [_find(call, name)]
+    else:
+        own = call.services.store.all(SubnetGroup, call.region)
+        groups = sorted([default_subnet_group(call), *own], key=lambda g: g.name)
     shown, marker = page(call, groups, lambda g: g.name)
     return {"Marker": marker, "CacheSubnetGroups": [present.subnet_group(call, g) for g in shown]}
 

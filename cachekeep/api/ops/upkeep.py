@@ -7,6 +7,7 @@ from typing import Any
 
 from cachekeep.api import choose
 from cachekeep.api.context import Call
+from cachekeep.api.log_delivery import with_log_deliveries
 from cachekeep.domain.cache_cluster import CacheCluster, Upkeep
 from cachekeep.domain.faults import invalid_value
 from cachekeep.domain.replication_group import ReplicationGroup
@@ -23,6 +24,10 @@ def modified_upkeep(call: Call, resource: ReplicationGroup | CacheCluster) -> Up
     snapshot = call.text("SnapshotWindow")
     if snapshot is not None:
         changes["snapshot_window"] = windows.snapshot_window(snapshot)
+    days = choose.snapshot_retention(call)
+    if days is not None:
+        choose.refuse_snapshots_of(resource.engine, resource.node_type, days)
+        changes["snapshot_retention"] = days
     automatic = call.flag("AutoMinorVersionUpgrade")
     if automatic is not None:
         changes["auto_minor_version_upgrade"] = automatic
@@ -39,4 +44,5 @@ def modified_upkeep(call: Call, resource: ReplicationGroup | CacheCluster) -> Up
         changes["notification_active"] = topic_status == "active"
     if call.params.get("SecurityGroupIds") is not None:
         changes["security_group_ids"] = call.texts("SecurityGroupIds")
-    return replace(resource.upkeep, **changes)
+    changed = replace(resource.upkeep, **changes)
+    return with_log_deliveries(call, changed, resource.engine, resource.version)

@@ -29,6 +29,9 @@ def created(scene: Scene, group: ReplicationGroup) -> Part:
         )
         slots = f" with the slots {slots_text(shard.slots)}" if shard.slots else ""
         steps.append(f"Shard {shard.id}{slots}: {shard.primary_id} is the primary{copy}.")
+    if group.restore is not None:
+        begins = f"the snapshot {group.restore.snapshot}" if group.restore.snapshot else "the files of SnapshotArns"
+        steps.append(f"It is filled from {begins}, and is creating until all of it is there.")
     steps.append(f"Then clients find it at {_addresses(group)}.")
     figure = figures.FORM_CLUSTER if group.clustered else figures.START_GROUP
     undo = ("Delete it again; nothing else is touched.",)
@@ -60,8 +63,12 @@ def deleted(scene: Scene, group: ReplicationGroup) -> Part:
     steps.append(f"The endpoints of {group.id} answer no more.")
     if kept:
         return Part(tuple(steps), undo=("CreateReplicationGroup with PrimaryClusterId makes it a group again.",))
+    if group.final_snapshot:
+        first = f"Snapshot {group.final_snapshot} is taken and read back; if that fails, {group.id} stays."
+        undo = f"Make it anew with the snapshot {group.final_snapshot}; what is written after that is lost."
+        return Part((first, *steps), undo=(undo,))
     held = "" if data is None else f" ({words.size(data)} as last seen)"
-    lost = f"All data of {group.id}{held} is lost. Nothing brings it back but a backup (`cachekeep backup`)."
+    lost = f"All data of {group.id}{held} is lost. Nothing brings it back but a snapshot or a backup."
     return Part(tuple(steps), undo=("Not at all.",), warnings=(lost,))
 
 
@@ -132,10 +139,13 @@ def single_created(scene: Scene, cluster: CacheCluster) -> Part:
 def single_deleted(scene: Scene, cluster: CacheCluster) -> Part:
     data = scene.data_bytes(cluster)
     steps = (f"{cluster.id} ends; its folder and its addresses are given back.",)
+    if cluster.final_snapshot:
+        first = f"Snapshot {cluster.final_snapshot} is taken and read back; if that fails, {cluster.id} stays."
+        return Part((first, *steps), undo=(f"Make it anew with the snapshot {cluster.final_snapshot}.",))
     held = "" if data is None else f" ({words.size(data)} as last seen)"
     lost = f"All data of {cluster.id}{held} is lost."
     if cluster.engine.speaks_resp:
-        lost += " Nothing brings it back but a backup (`cachekeep backup`)."
+        lost += " Nothing brings it back but a snapshot or a backup."
     return Part(steps, undo=("Not at all.",), warnings=(lost,))
 
 

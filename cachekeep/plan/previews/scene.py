@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cachekeep.domain.cache_cluster import CacheCluster, Status
+from cachekeep.domain.global_group import GlobalGroup
 from cachekeep.domain.nodes import NOTHING_SEEN, NodeFacts, NodeKey, ObservedNode
 from cachekeep.domain.parameters import ParameterGroup
 from cachekeep.domain.replication_group import NodeGroup, ReplicationGroup
+from cachekeep.domain.snapshot import Snapshot
 from cachekeep.domain.subnet_group import SubnetGroup
+from cachekeep.domain.users import User, UserGroup
 from cachekeep.plan.decision import Limits
 from cachekeep.plan.parameters import Drift, drift
 from cachekeep.plan.previews.figures import Figure
@@ -24,6 +27,11 @@ class Resources:
     clusters: Mapping[str, CacheCluster] = field(default_factory=dict)
     parameters: Mapping[str, ParameterGroup] = field(default_factory=dict)
     recorded: tuple[SubnetGroup, ...] = ()
+    datastores: Mapping[str, GlobalGroup] = field(default_factory=dict)
+    """Global ones, of all regions."""
+    snapshots: Mapping[str, Snapshot] = field(default_factory=dict)
+    users: Mapping[str, User] = field(default_factory=dict)
+    user_groups: Mapping[str, UserGroup] = field(default_factory=dict)
 
     def members(self, group: ReplicationGroup) -> list[CacheCluster]:
         return [self.clusters[name] for name in group.member_ids if name in self.clusters]

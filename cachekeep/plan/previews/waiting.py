@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from cachekeep.domain.cache_cluster import CacheCluster, NodeStatus, Pending
+from cachekeep.domain.cache_cluster import CacheCluster, NodeStatus, Pending, ScaleConfig
 from cachekeep.domain.replication_group import ReplicationGroup
 from cachekeep.plan import windows
-from cachekeep.plan.previews import values, versions, words
+from cachekeep.plan.previews import scaling, values, versions, words
 from cachekeep.plan.previews.scene import Part, Scene
 
 _MINUTE_S = 60
@@ -55,7 +55,11 @@ def of_cluster(scene: Scene, old: CacheCluster, new: CacheCluster) -> list[Part]
     was, waits = old.pending, new.pending
     parts = []
     if waits.node_type is not None and waits.node_type != was.node_type:
-        parts.append(values.node_type(scene, [old], old.node_type, waits.node_type, clustered=False))
+        if new.engine.speaks_resp:
+            parts.append(values.node_type(scene, [old], old.node_type, waits.node_type, clustered=False))
+        else:
+            config = waits.scale_config or ScaleConfig()
+            parts.append(scaling.memcached(old, waits.node_type, config, len(old.nodes)))
     if waits.version is not None and waits.version != was.version:
         parts.append(versions.of_cluster(scene, old, waits.engine or old.engine, waits.version))
     if waits.nodes_to_add and waits.nodes_to_add != was.nodes_to_add:
@@ -64,7 +68,8 @@ def of_cluster(scene: Scene, old: CacheCluster, new: CacheCluster) -> list[Part]
         parts.append(Part((f"{words.several(count, 'node')} {words.do(count, 'start')} empty: {names}.",)))
     if waits.node_ids_to_remove and waits.node_ids_to_remove != was.node_ids_to_remove:
         parts.append(Part((f"With what is in them, these nodes end: {words.listed(waits.node_ids_to_remove)}.",)))
-    done = {new.node_type, new.version, new.nodes[len(old.nodes) :] or None}
+    types = {new.node_type, new.scaling.node_type if new.scaling is not None else None}
+    done = {*types, new.version, new.nodes[len(old.nodes) :] or None}
     gone = tuple(n.node_id for n in new.nodes if n.status is NodeStatus.DELETING)
     return _at_the_window(scene, new, parts) + _taken_back(was, waits, {*done, gone or None})
 

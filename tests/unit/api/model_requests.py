@@ -90,7 +90,9 @@ _LIKELY = {
     "CacheParameterGroupFamily": ("valkey9", "valkey8"), "CacheNodeType": ("cache.t4g.micro", "cache.t4g.small"),
     "UserId": ("u", "u2", "default"), "UserName": ("u", "default"), "UserGroupId": ("ug",), "UserIds": ("u", "default"),
     "UserGroupIds": ("ug",), "SnapshotName": ("sn",), "SourceSnapshotName": ("sn",), "TargetSnapshotName": ("sn2",),
-    "ServerlessCacheName": ("sc",), "ServerlessCacheSnapshotName": ("ss",), "NodeGroupId": ("0001", "0002"),
+    "ServerlessCacheName": ("sc",), "ServerlessCacheSnapshotName": ("ss",), "FinalSnapshotName": ("ss", "ss2"),
+    "SourceServerlessCacheSnapshotName": ("ss",), "TargetServerlessCacheSnapshotName": ("ss2", "ss3"),
+    "SnapshotArnsToRestore": (f"{_ARN}:serverlesscachesnapshot:ss",), "NodeGroupId": ("0001", "0002"),
     "GlobalReplicationGroupIdSuffix": ("gd",), "CacheSecurityGroupName": ("csg",), "AccessString": ("on ~* +@all",),
     "Passwords": ("a-password-of-20-char",), "AuthToken": ("a-token-of-20-chars!",), "ResourceName": (
         f"{_ARN}:replicationgroup:g", f"{_ARN}:cluster:c", f"{_ARN}:user:u", f"{_ARN}:parametergroup:pg",
@@ -106,6 +108,11 @@ _LIKELY = {
     "CacheNodeIdsToReboot": ("0001",), "CacheNodeIdsToRemove": ("0002",), "ReplicasToRemove": ("g-002", "g-003"),
     "SubnetIds": ("subnet-1", "subnet-2"), "Key": ("k", "k2"), "TagKeys": ("k",), "ApplyImmediately": ("true",),
     "ParameterName": ("timeout", "maxmemory-policy"), "ParameterValue": ("30", "noeviction"), "Duration": ("60",),
-    "SourceType": ("replication-group", "cache-cluster"), "SnapshotRetentionLimit": ("0", "1"), "Slots": ("0-8191",),
+    "SourceType": ("replication-group", "cache-cluster"), "SnapshotSource": ("manual", "all"), "S3BucketName": ("b",),
+    "ReservedCacheNodesOfferingId": ("x",), "CacheNodeCount": ("1",), "ServiceUpdateName": ("x",),
+    "ReplicationGroupIds": ("g", "g1"), "CacheClusterIds": ("c",), "EC2SecurityGroupName": ("default",),
+    "EC2SecurityGroupOwnerId": ("123456789012",), "Type": ("password",), "MajorEngineVersion": ("9",),
+    "Address": ("127.0.0.1",), "Host": ("10.0.0.1",), "Unit": ("GB",), "Maximum": ("5000",),
+    "SnapshotRetentionLimit": ("0", "1"), "Slots": ("0-8191",),
     "CacheSubnetGroupDescription": ("x",), "ReplicationGroupDescription": ("x",), "Description": ("x",),
 }  # fmt: skip

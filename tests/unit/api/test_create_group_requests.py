@@ -10,6 +10,7 @@ from desk import Desk
 
 from cachekeep.domain.cache_cluster import Pending, Status
 from cachekeep.domain.engine import Engine
+from cachekeep.domain.quotas import Quotas
 from cachekeep.domain.replication_group import ClusterMode
 from cachekeep.domain.slots import slots_text
 from cachekeep.plan.placement import Machine
@@ -65,6 +66,9 @@ def test_one_shard_in_cluster_mode(desk: Desk, params: dict[str, Any]) -> None:
 
 def test_the_largest_group(desk: Desk) -> None:
     object.__setattr__(desk.services, "machine", Machine(64 << 30, 8.0))
+    object.__setattr__(
+        desk.services, "quotas", Quotas(nodes_per_cluster=500, nodes_per_region=450, clusters_per_region=450)
+    )
     create(desk, NumNodeGroups=90, ReplicasPerNodeGroup=4, CacheNodeType="cache.t4g.micro")
     assert len(desk.group().member_ids) == 450
 
@@ -150,7 +154,7 @@ REFUSED = [
     ({"NodeGroupConfiguration": [{}, {}], "NumNodeGroups": 3}, COMBINATION, "has 2 entries"),
     ({"NumNodeGroups": 0}, VALUE, "at least 1"),
     ({"NumNodeGroups": 91}, "NodeGroupsPerReplicationGroupQuotaExceeded", "at most 90"),
-    ({"NumNodeGroups": 90, "ReplicasPerNodeGroup": 5}, "NodeQuotaForClusterExceeded", "at most 500"),
+    ({"NumNodeGroups": 46, "ReplicasPerNodeGroup": 1}, "NodeQuotaForClusterExceeded", "at most 90"),
     ({"NumNodeGroups": 2, "ReplicasPerNodeGroup": 6}, VALUE, "between 0 and 5"),
     ({"NumNodeGroups": 2, "NumCacheClusters": 2}, COMBINATION, "use ReplicasPerNodeGroup"),
     ({"NumNodeGroups": 2, "AutomaticFailoverEnabled": False}, COMBINATION, "cannot be off with cluster mode"),
@@ -168,7 +172,7 @@ REFUSED = [
     ({"ClusterMode": "compatible", "ReplicasPerNodeGroup": 0}, COMBINATION, "at least 2 cache clusters"),
     ({"ClusterMode": "compatible", "Engine": "redis", "EngineVersion": "6.2"}, COMBINATION, "7.0 or later"),
     ({"NumNodeGroups": 2, "Engine": "redis", "EngineVersion": "6.2", "Port": 55536}, VALUE, "55535 at most"),
-    ({"NumNodeGroups": 80, "CacheNodeType": "cache.r7g.large"}, "InsufficientCacheClusterCapacity", "Choose a smaller"),
+    ({"NumNodeGroups": 40, "CacheNodeType": "cache.r7g.large"}, "InsufficientCacheClusterCapacity", "Choose a smaller"),
 ]
 
 

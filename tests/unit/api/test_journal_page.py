@@ -54,3 +54,9 @@ def test_events_of_a_group_that_is_gone_are_told_too(desk: Desk) -> None:
     with desk.store.transaction() as work:
         work.add_note(Note(desk.clock.time + 1, REGION, "gone", "deleting"))
     assert told(desk, "gone") == ["deleting", "Replication group deleted"]
+
+
+def test_the_journal_of_a_serverless_cache_is_asked_for_by_its_name(desk: Desk) -> None:
+    desk.ask("CreateServerlessCache", ServerlessCacheName="carts", Engine="valkey")
+    write(desk, (2, SourceType.SERVERLESS_CACHE, "carts", "Serverless cache carts created"))
+    assert told(desk, "carts") == ["Serverless cache carts created"]

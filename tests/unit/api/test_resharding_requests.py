@@ -105,13 +105,13 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
         COMBINATION,
         "1 zones for 2 nodes",
     ),
-    ({"NodeGroupCount": 90}, "InsufficientCacheClusterCapacity", "Choose a smaller"),
+    ({"NodeGroupCount": 40}, "InsufficientCacheClusterCapacity", "Choose a smaller"),
 ]
 
 
 @pytest.mark.parametrize(("params", "code", "words"), REFUSED)
 def test_shards_that_cannot_be(desk: Desk, params: dict[str, Any], code: str, words: str) -> None:
-    desk.create_group(NumNodeGroups=2, CacheNodeType="cache.r7g.large" if params["NodeGroupCount"] == 90 else None)
+    desk.create_group(NumNodeGroups=2, CacheNodeType="cache.r7g.large" if params["NodeGroupCount"] == 40 else None)
     answer = desk.refused(OPERATION, **{"ReplicationGroupId": "g", "ApplyImmediately": True, **params})
     assert (answer[0], words in answer[1]) == (code, True), answer
 

@@ -15,10 +15,12 @@ from cachekeep.cli.engines import STORE_FILE, primaries_of_record
 from cachekeep.cli.status import _show
 from cachekeep.domain.cache_cluster import CacheCluster, CacheNode, Pending, Spare, Status
 from cachekeep.domain.engine import Engine, EngineVersion
+from cachekeep.domain.migration import Migration, MigrationPhase
 from cachekeep.domain.nodes import Address, ClusterFacts, NodeFacts, NodeKey, ObservedNode, Process, Role
 from cachekeep.domain.ports import Resource
 from cachekeep.domain.replication_group import ClusterMode, EngineChange, NodeGroup, ReplicationGroup
 from cachekeep.domain.slots import divided, parse_slots
+from cachekeep.domain.transit import Transit
 from cachekeep.status import status_of
 from cachekeep.store.sqlite import SqliteStore
 from tests.properties.stored import NOW, REGION, V9, cluster_of, group_of
@@ -150,3 +152,41 @@ def test_down_knows_the_primary_of_every_shard_and_of_second_instances(store: Sq
         f"{REGION}/u-002/0001": f"{REGION}/u-001/0001-b",
     }
     assert NodeKey(REGION, "single") not in found
+
+
+def test_a_serverless_cache_is_shown_by_its_own_name(store: SqliteStore) -> None:
+    group, members = sharded()
+    names = {name: f"serverless--carts-{name[2:]}" for name in group.member_ids}
+    shards = tuple(
+        replace(s, member_ids=tuple(names[m] for m in s.member_ids), primary_id=names[s.primary_id])
+        for s in group.node_groups
+    )
+    behind = replace(group, id="serverless--carts", serverless="carts", node_groups=shards)
+    put(store, behind, *(replace(m, id=names[m.id], replication_group_id=behind.id) for m in members))
+    page = status_of(store, {}, "http://x")
+    assert page["groups"][0]["serverless"] == "carts"
+    text = printed(page)
+    assert "serverless in us-east-1" in text
+    assert "carts-0002-002" in text
+    assert "serverless--" not in text
+
+
+def test_encryption_and_who_is_asked_for_are_shown_and_no_secret(store: SqliteStore) -> None:
+    guarded = replace(group_of("a", ("a-001",)), transit=Transit.REQUIRED, user_group_ids=("staff",))
+    token = replace(group_of("b", ("b-001",)), auth_tokens=("digest-of-it",))
+    put(store, guarded, token, cluster_of("a-001", 1, group="a"), cluster_of("b-001", 2, group="b"))
+    page = status_of(store, {}, "http://x")
+    assert [(g["tls"], g["guard"]) for g in page["groups"]] == [("required", "users of staff"), (None, "AUTH token")]
+    text = printed(page)
+    assert "group in us-east-1, TLS required, users of staff" in text
+    assert "group in us-east-1, AUTH token" in text
+    assert "digest-of-it" not in text + str(page)
+
+
+def test_what_a_group_follows_is_shown(store: SqliteStore) -> None:
+    migration = Migration(Address("10.1.2.3", 6379), MigrationPhase.FOLLOWING, NOW)
+    group = replace(group_of("m", ("m-001",)), migration=migration, global_id="ldgnf-shop")
+    put(store, group, cluster_of("m-001", 1, group="m"))
+    text = printed(status_of(store, {}, "http://x"))
+    assert "in ldgnf-shop" in text
+    assert "follows 10.1.2.3:6379" in text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from botocore.exceptions import UnknownServiceError
 
 from cachekeep.codec.aws_model import Shape, _Shapes, fault_statuses, load_service
 from cachekeep.domain.faults import _STATUS, Fault
@@ -27,7 +26,7 @@ def test_the_services_are_those_that_clients_speak_to() -> None:
 
 
 def test_an_unknown_service_is_an_error() -> None:
-    with pytest.raises(UnknownServiceError):
+    with pytest.raises(KeyError):
         load_service("no-such-service")
 
 

@@ -11,6 +11,7 @@ import structlog
 from cachekeep.control.heartbeat import Heartbeat
 from cachekeep.domain.nodes import Address, NodeKey
 from cachekeep.domain.ports import WorldError
+from cachekeep.domain.world import NotAskedError
 from tests.properties.machine import FOREVER
 from tests.properties.machine import World as Machine
 from tests.properties.simulated import FakeAdmin
@@ -112,3 +113,16 @@ def test_a_script_that_has_written_cannot_be_ended_and_counts_as_hung() -> None:
     heart.watch(KEY, address_of(1))
     _beat(heart, 4)
     assert (admin.told, woken) == (1, [KEY])
+
+
+class BlindAdmin(FakeAdmin):
+    async def ping(self, address: Address, timeout_s: float) -> None:
+        raise NotAskedError("cannot read the authority")
+
+
+def test_what_could_not_be_asked_is_not_held_against_a_node() -> None:
+    woken = list[NodeKey]()
+    heart = Heartbeat(BlindAdmin(_machine()), HANG_S, woken.append)
+    heart.watch(KEY, address_of(1))
+    _beat(heart, 10)
+    assert (heart.silent_s(KEY), woken) == (0.0, [])

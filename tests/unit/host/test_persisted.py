@@ -11,6 +11,8 @@ import pytest
 from cachekeep.domain.engine import Engine, EngineVersion
 from cachekeep.domain.nodes import Address, NodeKey, NodeSpec
 from cachekeep.domain.ports import WorldError
+from cachekeep.host import keeping
+from cachekeep.host.local import LocalHost
 from cachekeep.host.persisted import kept_in, to_load
 
 MOMENT = 1_700_000_000
@@ -108,3 +110,54 @@ def test_process_is_started_with_what_loads_the_chosen_file(
     )
     assert not list(tmp_path.rglob("temp*"))
     assert kept_in(tmp_path, BOTH) == what
+
+
+def test_files_from_before_anything_was_kept_are_old_until_new_ones_are_written(tmp_path: Path) -> None:
+    keeping.begin(tmp_path, NEITHER)
+    dump(tmp_path, MOMENT)
+    assert kept_in(tmp_path, BOTH) == "", "the process that died kept nothing"
+    append_only_file(tmp_path, MOMENT + 5)
+    assert keeping.note(tmp_path, {"maxmemory": "1"}, done=False) is False
+    assert keeping.note(tmp_path, {"appendonly": "yes"}, done=False) is True
+    assert keeping.note(tmp_path, {"appendonly": "yes"}, done=True) is False
+    assert kept_in(tmp_path, APPENDING) == "", "killed before it wrote any"
+    written = tmp_path / "appendonlydir" / "appendonly.aof.manifest"
+    (tmp_path / "new").write_text(MANIFEST)
+    (tmp_path / "new").rename(written)
+    assert kept_in(tmp_path, APPENDING) == "aof"
+    written.unlink()
+    (tmp_path / "appendonlydir" / "appendonly.aof.2.base.rdb").unlink()
+    (tmp_path / "appendonlydir" / "appendonly.aof.2.incr.aof").unlink()
+    assert kept_in(tmp_path, APPENDING) == ""
+    dump(tmp_path, MOMENT + 10)
+    assert kept_in(tmp_path, APPENDING) == "rdb"
+
+
+def test_what_is_kept_already_is_not_old_and_off_counts_only_when_it_is_done(tmp_path: Path) -> None:
+    keeping.begin(tmp_path, SAVING)
+    dump(tmp_path, MOMENT)
+    assert keeping.note(tmp_path, {"appendonly": "yes"}, done=False) is False
+    assert kept_in(tmp_path, BOTH) == "rdb"
+    off = {"appendonly": "no", "save": ""}
+    assert keeping.note(tmp_path, off, done=False) is False
+    assert kept_in(tmp_path, BOTH) == "rdb"
+    assert keeping.note(tmp_path, off, done=True) is False
+    assert kept_in(tmp_path, BOTH) == ""
+
+
+def test_nothing_is_said_of_a_process_without_a_record(tmp_path: Path) -> None:
+    dump(tmp_path, MOMENT)
+    assert keeping.note(tmp_path, {"appendonly": "yes"}, done=False) is False
+    assert kept_in(tmp_path, APPENDING) == "rdb"
+
+
+@pytest.mark.parametrize(("begun_s", "counts"), [(-5, False), (0, True), (3, True)])
+def test_a_save_that_was_begun_before_the_mark_is_no_orderly_stops(
+    tmp_path: Path, begun_s: float, counts: bool
+) -> None:
+    host, key = LocalHost(tmp_path), NodeKey("us-east-1", "a-001")
+    folder = tmp_path / "us-east-1" / "a-001" / "0001"
+    folder.mkdir(parents=True)
+    host.mark_saved(key, True)
+    dump(folder, (folder / "saved").stat().st_mtime + begun_s)  # it ends an hour later
+    assert host.is_saved(key) is counts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cachekeep.monitor.lag import PrimaryOffsets
+from cachekeep.monitor.lag import UNHEARD_S, PrimaryOffsets
 
 
 @pytest.fixture
@@ -20,6 +20,11 @@ def offsets() -> PrimaryOffsets:
 )
 def test_lag_is_the_time_since_the_primary_had_that_offset(offsets: PrimaryOffsets, offset: int, lag: float) -> None:
     assert offsets.lag_s(13.5, offset) == pytest.approx(lag)
+
+
+def test_who_follows_a_primary_that_is_not_heard_of_falls_behind(offsets: PrimaryOffsets) -> None:
+    assert offsets.lag_s(13.0 + UNHEARD_S, 500) == 0.0
+    assert offsets.lag_s(73.0, 500) == 60.0
 
 
 def test_without_a_primary_nothing_is_known() -> None:

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from cachekeep.domain.cache_cluster import CacheCluster, NodeStatus, Pending, Status
+from cachekeep.domain.cache_cluster import CacheCluster, NodeStatus, Pending, ScaleConfig, Status
 from cachekeep.domain.nodes import Role
 from cachekeep.domain.parameters import ParameterGroup
 from cachekeep.domain.replication_group import HandOver
+from cachekeep.plan.memcached import apply_pending
 from cachekeep.plan.previews.waiting import next_opening
 from tests.properties.stored import NOW, OPEN_WINDOW, REGION, cluster_of, group_of, memcached_of, upkeep
 from tests.unit.plan.previewing import CATALOG, GROUP, MEMBERS, MIB, World, clustered_world, node_bytes, text
@@ -230,6 +231,21 @@ def test_memcached_nodes_come_and_go_with_the_window_or_at_once() -> None:
     assert at_once.memory.afterwards_bytes == waits.memory.afterwards_bytes == 3 * bytes_each
     fewer = World(cache).after(replace(cache, pending=Pending(node_ids_to_remove=("0002",))))
     assert fewer.memory.afterwards_bytes == bytes_each
+
+
+def test_memcached_comes_to_another_type_batch_after_batch() -> None:
+    cache = memcached_of("m", (1, 2, 3))
+    begun = apply_pending(replace(cache, pending=Pending(node_type="cache.t4g.small", scale_config=ScaleConfig(50, 4))))
+    at_once = World(cache).after(begun)
+    assert at_once.steps[0] == "3 nodes of m end and start empty with the memory of cache.t4g.small, 2 at a time."
+    assert "2 batches, 4 min between their beginnings" in at_once.steps[1]
+    assert at_once.warnings == ("What the nodes of m hold is lost, batch after batch.",)
+    assert at_once.begins_at is None
+    each = CATALOG.node_types["cache.t4g.small"].memcached_bytes
+    assert at_once.memory.meanwhile_bytes == at_once.memory.afterwards_bytes == 3 * each
+    waits = World(cache).after(replace(cache, pending=Pending(node_type="cache.t4g.small")))
+    assert waits.begins_at is not None
+    assert "1 at a time" in waits.steps[1]
 
 
 def test_a_window_that_is_open_begins_now(world: World) -> None:

@@ -18,7 +18,7 @@ from cachekeep.domain.nodes import (
     Role,
 )
 from cachekeep.domain.slots import Slots, divided
-from cachekeep.domain.steps import ClusterSwitchOver, Replicate, Start, Stop, TakeOver
+from cachekeep.domain.steps import ClusterSwitchOver, Replicate, SetUsers, Start, Stop, TakeOver
 from cachekeep.plan.member import Member, Shard
 from cachekeep.plan.shard import plan_shard
 
@@ -150,3 +150,19 @@ def test_a_replica_of_a_former_identity_of_its_primary_is_told_of_the_new_one() 
     told = replace(head, facts=replace(head.facts, cluster=replace(head.facts.cluster, peers=(peer,))))
     plan = plan_shard(_shard(told, _seen(2, of=_address(1))))
     assert [s for _, s in plan.steps] == [Replicate(_key(2), _address(2), "id1")]
+
+
+def test_a_shard_whose_users_are_to_be_set_is_not_settled() -> None:
+    """Its group would be told available while those who lost a right still have it."""
+    shard = _shard(_seen(1, slots=ALL), _seen(2, of=_address(1)))
+    told = replace(shard, members=tuple(_with_acl(m, m.spec.acl) for m in shard.members))
+    assert plan_shard(told).settled
+    untold = replace(told, members=(_with_acl(told.members[0], "another"), told.members[1]))
+    plan = plan_shard(untold)
+    assert [type(step) for _, step in plan.steps] == [SetUsers]
+    assert not plan.settled
+
+
+def _with_acl(member: Member, acl: str) -> Member:
+    assert member.seen.facts is not None
+    return replace(member, seen=replace(member.seen, facts=replace(member.seen.facts, acl=acl)))

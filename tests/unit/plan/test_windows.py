@@ -142,3 +142,35 @@ def test_default_windows_lie_in_the_block_of_their_region() -> None:
     hours = {int(default_maintenance_window("us-east-1", f"n-{n}")[4:6]) for n in range(400)}
     assert hours == set(range(3, 10))
     assert len({default_maintenance_window("us-east-1", f"n-{n}")[:3] for n in range(400)}) == 7
+
+
+@pytest.mark.parametrize(
+    ("region", "block"),
+    [
+        # The guide's table, "Managing maintenance".
+        ("ap-northeast-1", "13:00-21:00"),
+        ("ap-northeast-3", "12:00-20:00"),
+        ("ap-south-1", "17:30-01:30"),
+        ("cn-north-1", "14:00-22:00"),
+        ("ap-east-1", "13:00-21:00"),
+        ("eu-west-3", "23:59-07:29"),
+        ("af-south-1", "13:00-21:00"),
+        ("eu-south-1", "21:00-05:00"),
+        ("me-south-1", "13:00-21:00"),
+        ("us-gov-west-1", "06:00-14:00"),
+    ],
+)
+def test_default_windows_lie_in_the_guides_block(region: str, block: str) -> None:
+    for number in range(60):
+        for window in (
+            default_maintenance_window(region, f"n-{number}")[4:],
+            default_snapshot_window(region, f"n-{number}"),
+        ):
+            start, end = window[:5], window[-5:]
+            first = _minutes(block[:5])
+            length = (_minutes(block[-5:]) - first) % 1440
+            assert 0 <= (_minutes(start) - first) % 1440 < (_minutes(end) - first) % 1440 <= length
+
+
+def _minutes(text: str) -> int:
+    return int(text[:2]) * 60 + int(text[3:])

@@ -13,7 +13,7 @@ import pytest
 
 from cachekeep.domain.faults import Fault
 from cachekeep.domain.metric_ports import ProcessReading
-from cachekeep.domain.metrics import Current, WatchedTarget
+from cachekeep.domain.metrics import Current, Subject, WatchedTarget
 from cachekeep.report.cost import CostReports, CostSources, CostTerms
 from cachekeep.report.cost_here import MachineShare
 from cachekeep.report.cost_prices import IMPORTED, KnownPrices
@@ -173,3 +173,19 @@ def test_a_history_that_cannot_be_read_costs_only_the_cpu(tmp_path: Path) -> Non
     page = asyncio.run(desk.reports.page(REGION, {}))
     assert page["total"] == "182.21"
     assert "the CPU of 2 nodes is not known yet" in page["notes"]
+
+
+def test_a_serverless_cache_costs_what_it_holds_and_never_less_than_the_floor(tmp_path: Path) -> None:
+    behind = resource("serverless--carts", [node("serverless--carts-0001-001", pid=11)])
+    desk = Desk(tmp_path, groups=[behind])
+    (idle,) = desk.reports.report(REGION, "carts")["resources"]
+    floor = 0.1 * 0.08375 * 730 if idle["engine"] == "valkey" else 1 * 0.125 * 730
+    assert (idle["id"], idle["kind"]) == ("carts", "serverless")
+    assert idle["usd"] == pytest.approx(floor)
+    desk.gauges.seen[Subject(REGION, "serverless--carts")] = Current(
+        NOW, {"BytesUsedForCache": 20e9, "ElastiCacheProcessingUnits": 1e6}
+    )
+    (used,) = desk.reports.report(REGION, "carts")["resources"]
+    rates = (0.08375, 0.002278) if idle["engine"] == "valkey" else (0.125, 0.0034)
+    assert used["usd"] == pytest.approx(20 * rates[0] * 730 + 60 * 730 * rates[1])
+    assert "20.000 GB" in used["note"]

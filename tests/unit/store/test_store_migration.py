@@ -14,6 +14,7 @@ from cachekeep.domain.cache_cluster import CacheCluster
 from cachekeep.domain.events import Note
 from cachekeep.domain.nodes import Address
 from cachekeep.domain.replication_group import ClusterMode, NodeGroup, ReplicationGroup
+from cachekeep.domain.transit import Transit
 from cachekeep.store.sqlite import SCHEMA_VERSION, SqliteStore
 
 # Word for word what the first version made.
@@ -142,3 +143,19 @@ def test_a_store_of_schema_2_takes_the_history_of_alarms(old: Path) -> None:
         work.add_history(item)
     assert store.alarm_history("us-east-1", "hot", since=0, until=9) == [item]
     store.close()
+
+
+def test_a_store_of_schema_3_is_read_as_it_is_and_taken_from_older_versions(old: Path) -> None:
+    """What it has not, users and transit encryption, is what it always meant: none."""
+    SqliteStore(old).close()
+    db = sqlite3.connect(old)
+    db.execute("PRAGMA user_version=3")
+    db.close()
+    store = SqliteStore(old)
+    check(store)
+    group = store.all(ReplicationGroup)[0]
+    assert (group.user_group_ids, group.transit) == ((), Transit.OFF)
+    store.close()
+    db = sqlite3.connect(old)
+    assert db.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+    db.close()

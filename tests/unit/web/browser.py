@@ -39,6 +39,7 @@ class FakeOperator:
         self.rehearsed: list[dict[str, str]] = []
         self.performed: list[tuple[str, str, dict[str, str]]] = []
         self.fault: Fault | None = None
+        self.refusal: str | None = None
         self.preview: dict[str, Any] = dict(PLAN)
         self.verified: list[tuple[str, str]] = []
 
@@ -46,13 +47,16 @@ class FakeOperator:
         self.verified.append((access_key, secret))
         return (access_key, secret) == ("AKIA1", "right")
 
-    def rehearse(self, region: str, access_key: str, fields: Mapping[str, str]) -> Mapping[str, Any]:
+    def why_not(self, access_key: str, source: str) -> str | None:
+        return self.refusal
+
+    def rehearse(self, region: str, access_key: str, fields: Mapping[str, str], source: str = "") -> Mapping[str, Any]:
         if self.fault:
             raise self.fault
         self.rehearsed.append(dict(fields))
         return self.preview
 
-    def perform(self, region: str, access_key: str, fields: Mapping[str, str]) -> Mapping[str, Any]:
+    def perform(self, region: str, access_key: str, fields: Mapping[str, str], source: str = "") -> Mapping[str, Any]:
         if self.fault:
             raise self.fault
         self.performed.append((region, access_key, dict(fields)))
@@ -75,7 +79,7 @@ def group(name: str = "orders", **others: Any) -> dict[str, Any]:
         "node_type": "cache.t4g.micro", "parameter_group": "default.valkey8", "waits_for_window": None,
         "cluster_mode": "disabled", "cluster_mode_before": None, "automatic_failover": "enabled",
         "primary_endpoint": "127.64.0.1:6379", "reader_endpoint": "127.64.0.2:6379", "configuration_endpoint": None,
-        "shards": [], "resharding": None, "engine_change": None,
+        "shards": [], "resharding": None, "engine_change": None, "serverless": None, "tls": None, "guard": None,
         "nodes": [node(f"{name}-001", "primary", 5000), node(f"{name}-002", "replica", 3976)],
     } | others  # fmt: skip
 
@@ -102,7 +106,8 @@ class FakeViews:
                 "id": "sessions", "region": "us-east-1", "status": "available", "created_at": 1e5,
                 "engine": "memcached",
                 "version": "1.6.22", "runs": None, "node_type": "cache.t4g.micro", "parameter_group": "p",
-                "waits_for_window": None, "configuration_endpoint": None,
+                "waits_for_window": None, "configuration_endpoint": None, "serverless": None, "tls": None,
+                "guard": None,
                 "nodes": [node("sessions", "primary", 0) | {"role": None, "shard": None, "offset": None}],
             }
         ]  # fmt: skip
@@ -151,7 +156,8 @@ class FakeViews:
         return [{"at": 0.0, "alarm": "full", "summary": "Alarm updated from OK to ALARM"}]
 
     def backups(self, region: str) -> Sequence[Mapping[str, Any]]:
-        return [{"name": "nightly", "resource": "orders", "at": 0.0, "size_bytes": 2048, "state": "complete"}]
+        return [{"name": "nightly", "resource": "orders", "of": "orders", "serverless": False, "source": "automated",
+                 "at": 0.0, "size_bytes": 2048, "state": "available"}]  # fmt: skip
 
     async def cost(self, region: str, resource: str | None) -> Mapping[str, Any]:
         row = {"resource": "orders", "node_type": "cache.t4g.micro", "count": 2, "hourly": None, "monthly": None}

@@ -273,3 +273,55 @@ def test_shards_are_offered_in_cluster_mode_only(browser: Browser) -> None:
     assert "Change number of shards" not in browser.get("/ui/group/orders").text
     answer = browser.send("/ui/plan/shards", of="group/orders", shards="2")
     assert "cluster mode is disabled" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("of", "sent"),
+    [
+        ("group/orders", {"Action": "CreateSnapshot", "SnapshotName": "monday", "ReplicationGroupId": "orders"}),
+        (
+            "serverless/carts",
+            {
+                "Action": "CreateServerlessCacheSnapshot",
+                "ServerlessCacheSnapshotName": "monday",
+                "ServerlessCacheName": "carts",
+            },
+        ),
+    ],
+)
+def test_a_cache_is_backed_up_by_a_snapshot(browser: Browser, of: str, sent: dict[str, str]) -> None:
+    browser.views.groups.append(group("serverless--carts", serverless="carts"))
+    planned = browser.send("/ui/plan/back-up", of=of, snapshot="monday")
+    assert browser.operator.rehearsed == [sent]
+    assert browser.send("/ui/confirm", plan=hidden(planned, "plan")).header("location") == f"/ui/{of}"
+    assert browser.operator.performed[0][2] == sent
+
+
+def test_memcached_is_not_offered_a_snapshot(browser: Browser) -> None:
+    assert "/ui/action/back-up" not in browser.get("/ui/cluster/sessions").text
+    assert "/ui/action/back-up" in browser.get("/ui/group/orders").text
+
+
+def test_a_new_group_can_begin_with_a_snapshot_that_is_available(browser: Browser) -> None:
+    assert "<option>nightly</option>" in browser.get("/ui/action/create").text
+    answers = {"id": "again", "description": "d", "engine": "valkey", "node_type": "cache.t4g.micro",
+               "cluster_mode": "disabled", "shards": "1", "replicas": "0"}  # fmt: skip
+    browser.send("/ui/plan/create", of="", snapshot="nightly", **answers)
+    assert browser.operator.rehearsed[0]["SnapshotName"] == "nightly"
+
+
+@pytest.mark.parametrize(
+    ("of", "operation", "name"),
+    [
+        ("group/orders", "DeleteReplicationGroup", "FinalSnapshotIdentifier"),
+        ("cluster/sessions", "DeleteCacheCluster", "FinalSnapshotIdentifier"),
+        ("serverless/carts", "DeleteServerlessCache", "FinalSnapshotName"),
+    ],
+)
+def test_a_final_snapshot_is_asked_for_by_its_name(browser: Browser, of: str, operation: str, name: str) -> None:
+    browser.views.groups.append(group("serverless--carts", serverless="carts"))
+    browser.send("/ui/plan/delete", of=of, final="last")
+    browser.send("/ui/plan/delete", of=of)
+    last, none = browser.operator.rehearsed
+    assert (last["Action"], last[name]) == (operation, "last")
+    assert name not in none

@@ -17,14 +17,17 @@ from cachekeep.app import catalog
 from cachekeep.app.dashboard import DashboardViews, KeyOperator, Reports, condition_of
 from cachekeep.app.serve import SystemClock
 from cachekeep.domain.alarms import Alarm, AlarmState, Comparison, HistoryItem, HistoryKind, MetricQuery
-from cachekeep.domain.events import Note
+from cachekeep.domain.events import Event, Note, SourceType
 from cachekeep.domain.faults import Fault
+from cachekeep.domain.snapshot import SnapshotSource
 from cachekeep.endpoint.addresses import LoopbackPool
 from cachekeep.host.installs import MachineCatalogue
 from cachekeep.plan.placement import Machine
 from cachekeep.plan.right_size_shapes import Goal
+from cachekeep.plan.snapshots import snapshot_of_group
 from cachekeep.report.price_table import PriceQuestion
 from cachekeep.store.sqlite import SqliteStore
+from tests.properties.stored import cluster_of, group_of
 
 REGION = "eu-west-1"
 KEYS = {"AKIA1": "right-secret", "AKIA2": ""}
@@ -197,3 +200,34 @@ def test_a_margin_is_percent_and_must_make_sense(services: Services) -> None:
     assert told.goal == Goal(margin=0.4, horizon_days=7.0)
     with pytest.raises(Fault, match="margin"):
         asyncio.run(views_of(services, told).right_size(REGION, "orders", -1.0, 7.0))
+
+
+def test_snapshots_are_told_newest_first_and_by_the_names_that_users_know(services: Services) -> None:
+    group = group_of("demo", ("demo-001",))
+    behind = replace(group, id="serverless--carts")
+    members = {"demo-001": cluster_of("demo-001", 1, group="demo")}
+    taken = [
+        snapshot_of_group(group, members, "monday", SnapshotSource.MANUAL, 1.0),
+        snapshot_of_group(group, members, "automatic.demo", SnapshotSource.AUTOMATED, 2.0),
+        snapshot_of_group(behind, members, "serverless--last", SnapshotSource.MANUAL, 3.0),
+    ]
+    with services.store.transaction() as work:
+        for one in taken:
+            work.insert(one)
+    shown = views_of(services).backups("us-east-1")
+    assert [(one["name"], one["of"], one["resource"], one["source"], one["serverless"]) for one in shown] == [
+        ("last", "carts", "serverless--carts", "manual", True),
+        ("automatic.demo", "demo", "demo", "automated", False),
+        ("monday", "demo", "demo", "manual", False),
+    ]
+    assert views_of(services).backups(REGION) == []
+
+
+def test_events_and_journal_of_a_serverless_cache_have_its_own_name(services: Services) -> None:
+    now = services.clock.now()
+    with services.store.transaction() as work:
+        work.add_event(Event(now, REGION, SourceType.SERVERLESS_CACHE, "carts", "Serverless cache carts created"))
+        work.add_note(Note(now, REGION, "serverless--carts", "starting serverless--carts-0001-001"))
+    views = views_of(services)
+    assert [one["message"] for one in views.events(REGION, "serverless--carts")] == ["Serverless cache carts created"]
+    assert [one["sentence"] for one in views.journal(REGION, "serverless--carts")] == ["starting carts-0001-001"]

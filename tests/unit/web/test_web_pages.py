@@ -321,3 +321,39 @@ def test_snippets_name_the_endpoint_in_five_languages() -> None:
         for text in texts.values():
             assert "h" in text
             assert "{{" not in text
+
+
+def serverless(name: str = "carts") -> dict[str, object]:
+    """The row of the status page of what runs a serverless cache."""
+    return group(f"serverless--{name}", serverless=name, cluster_mode="enabled", primary_endpoint=None,
+                 configuration_endpoint="127.64.0.9:6379")  # fmt: skip
+
+
+def test_a_serverless_cache_is_shown_by_its_own_name(browser: Browser) -> None:
+    browser.views.groups.append(serverless())
+    rows = browser.get("/ui/rows").text
+    assert 'href="/ui/serverless/carts"' in rows
+    assert "serverless cache" in rows
+    page = browser.get("/ui/serverless/carts").text
+    assert "carts-001/0001" in page
+    for text in (rows, page.replace('data-resource="serverless--carts"', "")):
+        assert "serverless--" not in text
+    assert browser.get("/ui/serverless/carts/live").status == 200
+    assert browser.get("/ui/group/serverless--carts").status == 404
+    assert browser.get("/ui/serverless/none").status == 404
+
+
+def test_who_a_cache_asks_for_and_its_encryption_are_shown(browser: Browser) -> None:
+    assert "no TLS · open: no users, no token" in browser.get("/ui/group/orders").text
+    browser.views.groups = [group(tls="required", guard="users of staff")]
+    page = browser.get("/ui/group/orders").text
+    assert "TLS required · users of staff" in page
+    assert "cachekeep backup run rediss://127.64.0.1:6379 ./backups" in page
+
+
+def test_snapshots_are_listed_on_their_page_and_on_that_of_their_cache(browser: Browser) -> None:
+    for path in ("/ui/backups", "/ui/group/orders"):
+        page = browser.get(path).text
+        assert "nightly" in page
+        assert "the daily window" in page
+    assert "nightly" not in browser.get("/ui/cluster/sessions").text

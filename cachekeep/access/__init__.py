@@ -1,0 +1,1 @@
+"""Files of access: further keys with their policies, and the trail of requests. Adapters of domain.identity."""
