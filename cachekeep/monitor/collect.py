@@ -99,6 +99,10 @@ class Collector:
         for part in (self._measure_machine, lambda: self._take_census(tasks), self._count_traffic):
             try:
                 part()
+            except OSError as error:
+                # Of the machine and not of this code: no file can be opened, memory is short.
+                if self._may_tell():
+                    log.warning("this machine could not be measured", reason=str(error))
             except Exception:
                 if self._may_tell():
                     log.exception("a part of collecting failed")

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from cachekeep.data.metrics import command_families, metrics
 from cachekeep.domain.metric_ports import MachineReading
@@ -23,6 +24,8 @@ from cachekeep.monitor.collect import Collector, Instruments
 from tests.unit.store.dumb_series import DumbSeries
 
 START = 1_700_000_040
+# So near to the end of a minute most tests begin: room for some looks on a machine that is busy.
+LEFT_S = 4.0
 GROUP = Subject("us-east-1", "group")
 
 
@@ -68,10 +71,10 @@ def test_a_minutes_end_gives_points_of_nodes_and_their_group(
         one.ask("SET", "key", "x" * 1000)
 
     async def run() -> None:
-        series, clock = DumbSeries(), Clock(left_s=1.6)
+        series, clock = DumbSeries(), Clock(left_s=LEFT_S)
         nodes = [node_of(one, 1), node_of(two, 2)]
         async with collecting(clock, lambda: nodes, series) as collector:
-            await eventually(lambda: len(series.subjects()) == 3, 12)
+            await eventually(lambda: len(series.subjects()) == 3, 20)
             assert collector.subjects() == sorted([GROUP, *(node.subject for node in nodes)])
         names = ["CurrItems", "BytesUsedForCache", "Answering", "CPUUtilization", "SetTypeCmds"]
         end = START + 2 * MINUTE_S
@@ -83,7 +86,7 @@ def test_a_minutes_end_gives_points_of_nodes_and_their_group(
         assert (items.most[0], silent.most[0]) == (1.0, 0.0)
         assert both["CurrItems"].count[0] == items.count[0] + silent.count[0]
         assert both["CurrItems"].total[0] == items.total[0] + silent.total[0]
-        assert 1 <= items.count[0] <= 4, "of the seconds that were left of the minute"
+        assert 1 <= items.count[0] <= LEFT_S + 2, "of the seconds that were left of the minute"
         assert first["Answering"].least[0] == 1.0
         # The engines were started within this minute: all that they counted is of it.
         assert (list(first["SetTypeCmds"].total), list(second["SetTypeCmds"].total)) == ([7.0], [0.0])
@@ -141,18 +144,18 @@ def test_a_clock_that_jumps_leaves_a_gap_and_no_giant_step(
     server = start_server("9.1")
 
     async def run() -> None:
-        series, clock = DumbSeries(), Clock(left_s=1.6)
+        series, clock = DumbSeries(), Clock(left_s=LEFT_S)
         nodes = [node_of(server, 1, own=False)]
         async with collecting(clock, lambda: nodes, series) as collector:
             subject = nodes[0].subject
             await eventually(lambda: (now := collector.current(subject)) and now.values)
             for jump in (7200.0, -3600.0):
-                clock.ahead += jump + 60 - (clock() + jump) % 60 - 1.6
+                clock.ahead += jump + 60 - (clock() + jump) % 60 - LEFT_S
                 minute = int(clock()) // 60 * 60
                 for _ in range(20):
                     server.ask("GET", "absent")
                 await eventually(
-                    lambda at=minute: len(series.read(subject, ["CurrItems"], at, at + 60, 60)["CurrItems"]), 12
+                    lambda at=minute: len(series.read(subject, ["CurrItems"], at, at + 60, 60)["CurrItems"]), 20
                 )
             misses = series.read(subject, ["CacheMisses"], 0, 1 << 40, 60)["CacheMisses"]
             assert all(0 <= total <= 40 for total in misses.total), "of 40 that were"
@@ -214,7 +217,11 @@ def test_one_part_that_fails_ends_nothing_and_whoever_is_run_again_begins_anew(
         await meter.close()
         host.close()
 
-    asyncio.run(run())
+    with capture_logs() as told:
+        asyncio.run(run())
+    (said,) = (entry for entry in told if "machine" in entry["event"])
+    assert (said["log_level"], said["reason"]) == ("warning", "[Errno 24] Too many open files")
+    assert not any("exc_info" in entry for entry in told), "no traceback for what is not this code's"
 
 
 async def _hostile(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -240,7 +247,7 @@ def test_a_hostile_endpoint_costs_nobody_else_anything(
         server = await asyncio.start_server(_hostile, place.host, place.port)
         series, clock = DumbSeries(), Clock(left_s=1.6)
         async with server, collecting(clock, lambda: nodes, series) as collector:
-            await eventually(lambda: len(series.subjects()) == 3, 12)
+            await eventually(lambda: len(series.subjects()) == 3, 20)
             at = clock()
             await eventually(lambda: collector.current(nodes[0].subject).at > at)
             await eventually(lambda: collector.current(evil.subject).at > at)

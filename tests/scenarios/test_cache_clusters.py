@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from cachekeep.domain.engine import Engine, EngineVersion
 from cachekeep.host.installs import MachineCatalogue
 
 from .conftest import Service, cluster_status, connect, create_cluster, gone, is_running, messages, wait_for
+from .starved import starved_engine
 
 Created = list[tuple[str, str]]
 
@@ -87,13 +88,12 @@ def test_a_dead_engine_comes_back(ec: Any, created: Created, name: str, service:
     assert connect(endpoint(cluster)).ping()
 
 
-def test_an_engine_that_will_not_start_ends_in_create_failed(new_service: Callable[..., Service]) -> None:
+def test_an_engine_that_will_not_start_ends_in_create_failed(
+    new_service: Callable[..., Service], catalogue: MachineCatalogue, tmp_path: Path
+) -> None:
     """The engine's own words are in the event, and the delete afterwards works."""
-    service = new_service().start()
+    service = new_service(PATH=starved_engine(catalogue, tmp_path / "starved")).start()
     ec = service.client()
-    assert service.process is not None
-    # Engines inherit the service's limits: with so few files to open, Valkey gives up by itself.
-    resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (32, 32))
     ec.create_cache_cluster(CacheClusterId="broken", Engine="valkey")
     wait_for(lambda: cluster_status(ec, "broken") == "create-failed")
     (text,) = messages(ec, "cache-cluster", "broken")

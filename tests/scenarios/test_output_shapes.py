@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from cachekeep.domain.engine import Engine
 from cachekeep.host.installs import MachineCatalogue
 
 from .conftest import Service, cluster_status, gone, group_status, wait_for
+from .starved import starved_engine
 
 Created = list[tuple[str, str]]
 
@@ -226,12 +226,11 @@ def test_the_life_of_a_cluster_in_status_words(
     assert cluster_words(ec, name, "gone") in (["deleting"], [])
 
 
-def test_what_could_not_be_created_is_shown_and_deleted(new_service: Callable[..., Service]) -> None:
-    service = new_service().start()
+def test_what_could_not_be_created_is_shown_and_deleted(
+    new_service: Callable[..., Service], catalogue: MachineCatalogue, tmp_path: Path
+) -> None:
+    service = new_service(PATH=starved_engine(catalogue, tmp_path / "starved")).start()
     ec = service.client()
-    assert service.process is not None
-    # Engines inherit the service's limits: with so few files to open, Valkey gives up by itself.
-    resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (32, 32))
     ec.create_replication_group(ReplicationGroupId="grp", ReplicationGroupDescription="x", NumCacheClusters=2)
     ec.create_cache_cluster(CacheClusterId="one", Engine="valkey")
     assert group_words(ec, "grp", "create-failed") in (["creating", "create-failed"], ["create-failed"])
