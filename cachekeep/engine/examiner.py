@@ -27,11 +27,11 @@ from cachekeep.domain.world import WorldError
 from cachekeep.engine.access import OPEN, Access, unknown_user
 from cachekeep.engine.meter_line import context_of, login_words, refused_login
 from cachekeep.engine.own_sockets import own_sockets
+from cachekeep.engine.wire import take_leave
 
 Command = tuple[str | bytes, ...]
 _CONNECT_WITHIN_S = 2.0
 _CLIENTS_WITHIN_S = 5.0
-_GOODBYE_WITHIN_S = 0.5
 # A line of CLIENT LIST has about 350 bytes: this is more than the clients that most node types allow.
 _MOST_BYTES = 64 * 1024 * 1024
 _MOST_ADDRESSES = 1000
@@ -255,21 +255,10 @@ async def _talk(place: Place, access: Access) -> AsyncIterator[_Talk]:
             await _log_in(talk, words, place)
         yield talk
     finally:
-        await _close(writer)
+        await take_leave(writer)
 
 
 async def _log_in(talk: _Talk, words: Command, place: Place) -> None:
     (answer,) = await talk.ask(words)
     if isinstance(answer, ReplyError) and not (place.own and unknown_user(answer)):
         raise talk.refused(words, answer)
-
-
-async def _close(writer: asyncio.StreamWriter) -> None:
-    """Closed when it returns; TLS gets a moment to say goodbye."""
-    writer.close()
-    try:
-        async with asyncio.timeout(_GOODBYE_WITHIN_S):
-            await writer.wait_closed()
-    except (OSError, TimeoutError):
-        writer.transport.abort()
-        await asyncio.sleep(0)

@@ -25,6 +25,8 @@ Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[T]]
 
 # INFO has about 7 kB; an answer may be read by lines, and none of ours is longer.
 _BUFFER_BYTES = 256 * 1024
+# How long an engine may take to answer the goodbye of a connection.
+_GOODBYE_WITHIN_S = 0.5
 
 
 class GarbledError(Exception):
@@ -105,7 +107,7 @@ class Wire:
             raise ConnectionError(str(error)) from error
         finally:
             if self._streams is None:
-                streams[1].close()
+                _drop(streams[1])
 
     def _unknown(self) -> None:
         self.major = 0
@@ -148,6 +150,25 @@ class Wire:
         """Drop the connection, once a running exchange has ended."""
         async with self._turn:
             if self._streams is not None:
-                self._streams[1].close()
+                _, writer = self._streams
                 self._streams = None
-                await asyncio.sleep(0)  # the transport lets its socket go in the loop's next round
+                await take_leave(writer)
+
+
+async def take_leave(writer: asyncio.StreamWriter) -> None:
+    """Closed when it returns; TLS gets a moment to say goodbye."""
+    writer.close()
+    try:
+        async with asyncio.timeout(_GOODBYE_WITHIN_S):
+            await writer.wait_closed()
+    except (OSError, TimeoutError):
+        writer.transport.abort()
+        await asyncio.sleep(0)  # the transport lets its socket go in the loop's next round
+
+
+def _drop(writer: asyncio.StreamWriter) -> None:
+    """After an exchange that failed. Of TLS, `close` would wait for the engine to take leave."""
+    if writer.get_extra_info("ssl_object") is not None:
+        writer.transport.abort()
+    else:
+        writer.close()

@@ -60,11 +60,12 @@ def _difference(before: Mapping[float, float], now: Mapping[float, float]) -> Bu
 
 def _point(buckets: Buckets, usec: float | None) -> Point:
     """usec: the exact sum; without it each sample counts as the bound of its bucket. Failed commands are in it too,
-    so it is kept between what the bounds allow."""
+    so it is kept between what the bounds allow. Engines count whole microseconds, so that the first bucket also has
+    those that took next to none: the least is never above the mean."""
     count = sum(many for _, many in buckets)
     most = sum(bound * many for bound, many in buckets)
     total = most if usec is None or not 0 < usec <= most else usec
-    return Point(count, total, buckets[0][0] / 2, buckets[-1][0], buckets)
+    return Point(count, total, min(buckets[0][0] / 2, total / count), buckets[-1][0], buckets)
 
 
 def _joined(one: Point | None, two: Point) -> Point:

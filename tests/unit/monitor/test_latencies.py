@@ -17,3 +17,12 @@ def test_totals_are_the_sum_of_all_minutes_over_a_restart_too() -> None:
     assert total.buckets == ((1.0, 13.0), (4.0, 2.0))
     assert (total.count, total.total, total.most) == (15.0, 18.0, 4.0)
     assert "SuccessfulWriteRequestLatency" not in latencies.totals
+
+
+def test_the_least_is_never_above_the_mean() -> None:
+    """Commands that took less than a microsecond count as none of them, in the first bucket."""
+    latencies = Latencies(FAMILIES)
+    latencies.close({"get": ((1.0, 1.0),)}, {})
+    points = latencies.close({"get": ((1.0, 248.0), (4.0, 2.0))}, {"usec:GetType": 91.0})
+    reads = points["SuccessfulReadRequestLatency"]
+    assert reads.least <= reads.total / reads.count == 91.0 / 249.0 <= reads.most
