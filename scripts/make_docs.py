@@ -13,6 +13,7 @@ from pathlib import Path
 from cachekeep.api.cloudwatch.operations import OPERATIONS as CLOUDWATCH_OPERATIONS
 from cachekeep.api.entry import Truth
 from cachekeep.api.operations import OPERATIONS, REFUSED_PROOF, STS_OPERATIONS
+from cachekeep.api.tagging.operations import OPERATIONS as TAGGING_OPERATIONS
 from cachekeep.codec.aws_model import load_service
 from cachekeep.data.metrics import command_families, metrics, not_measured
 from cachekeep.data.thresholds import thresholds
@@ -25,7 +26,7 @@ PACKAGE = ROOT / "cachekeep"
 
 
 def coverage() -> str:
-    """One row for each operation of the ElastiCache model, and STS."""
+    """One row for each operation of the ElastiCache model, and those of the APIs beside it."""
     operations = load_service("elasticache").operations
     rows = []
     counts: dict[str, int] = defaultdict(int)
@@ -42,6 +43,9 @@ def coverage() -> str:
     for name, metered in sorted(CLOUDWATCH_OPERATIONS.items()):
         proof = metered.proof.removeprefix("tests/")
         rows.append(f"| CloudWatch {name} | {Truth.REAL.value} | {metered.note} | `{proof}` |")
+    for name, tagging in sorted(TAGGING_OPERATIONS.items()):
+        proof = tagging.proof.removeprefix("tests/")
+        rows.append(f"| Tagging {name} | {Truth.RECORDED.value} | {tagging.note} | `{proof}` |")
     summary = ", ".join(f"{counts[t.value]} {t.value}" for t in Truth)
     parameters = [f"| `{name}` | {why_recorded_only(name)} |" for name in sorted(RECORDED_ONLY)]
     return "\n".join(

@@ -11,9 +11,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from cachekeep.api.cloudwatch.front import SERVICE as MONITORING
-from cachekeep.api.cloudwatch.front import CloudWatch
 from cachekeep.api.dispatch import OWN_SERVICE, Answer, Dispatcher, new_request_id
+from cachekeep.api.front import Front
 from cachekeep.api.gate import Visit
 from cachekeep.api.pages import Page, PageCall, journal_page, json_body, let_in
 from cachekeep.codec.query import MAX_BODY_BYTES
@@ -36,13 +35,13 @@ def build(
     version: str,
     pages: Mapping[str, Page],
     writable: Collection[str] = (),
-    cloudwatch: CloudWatch | None = None,
+    fronts: Sequence[Front] = (),
     more: Sequence[BaseRoute] = (),
     scrape: BaseRoute | None = None,
 ) -> Starlette:
     """The ASGI application. pages: by the name that stands behind `/_cachekeep/`; the journal is there anyway.
-    writable: the names of those that take a POST too. more: routes beside these; a browser that asks for `/` is sent
-    to `/ui`, which is one of them. scrape: `/metrics`."""
+    writable: the names of those that take a POST too. fronts: APIs beside ElastiCache's. more: routes beside these; a
+    browser that asks for `/` is sent to `/ui`, which is one of them. scrape: `/metrics`."""
 
     async def api(request: Request) -> Response:
         if more and _is_browser(request):
@@ -55,16 +54,16 @@ def build(
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
         asked = http_request(request, body or b"")
-        for_cloudwatch = cloudwatch is not None and (cloudwatch.speaks(asked) or _is_for_monitoring(asked))
+        front = _front_of(fronts, asked)
         if body is None:
             await _drain(request)
             text = f"A request can have at most {MAX_BODY_BYTES} bytes."
-            if cloudwatch is not None and for_cloudwatch:
-                refused = cloudwatch.refuse(asked, Fault("ValidationError", text), new_request_id())
+            if front is not None:
+                refused = front.refuse(asked, Fault("ValidationError", text), new_request_id())
                 return _response(refused, closes=True)
             return _hang_up(Fault("RequestEntityTooLarge", text, 413))
-        if cloudwatch is not None and for_cloudwatch:
-            return _response(await _ask_cloudwatch(dispatcher, cloudwatch, asked))
+        if front is not None:
+            return _response(await _ask(dispatcher, front, asked))
         return _response(dispatcher.answer(asked))
 
     async def healthz(_: Request) -> Response:
@@ -86,7 +85,7 @@ def build(
     return Starlette(
         routes=[
             Route("/", api, methods=["GET", "POST"]),
-            *([Route("/service/{service}/operation/{operation}", api, methods=["POST"])] if cloudwatch else []),
+            *([Route("/service/{service}/operation/{operation}", api, methods=["POST"])] if fronts else []),
             Route("/healthz", healthz, methods=["GET"]),
             *(
                 Route(f"/_cachekeep/{name}", page(handler), methods=["GET", "POST"] if name in writable else ["GET"])
@@ -98,23 +97,30 @@ def build(
     )
 
 
-async def _ask_cloudwatch(dispatcher: Dispatcher, cloudwatch: CloudWatch, request: HttpRequest) -> Answer:
+async def _ask(dispatcher: Dispatcher, front: Front, request: HttpRequest) -> Answer:
     """Those that only read series are answered in a thread, so that a long one holds nobody up."""
     request_id = new_request_id()
     try:
         caller = dispatcher.authenticate(request)
-        if caller.service != MONITORING:
-            raise Fault("SignatureDoesNotMatch", f"Credential should be scoped to correct service: '{MONITORING}'.")
+        if caller.service != front.service:
+            raise Fault("SignatureDoesNotMatch", f"Credential should be scoped to correct service: '{front.service}'.")
     except Fault as fault:
-        return cloudwatch.refuse(request, fault, request_id)
-    if cloudwatch.may_run_in_thread(request):
-        return await asyncio.to_thread(cloudwatch.answer, request, caller, request_id)
-    return cloudwatch.answer(request, caller, request_id)
+        return front.refuse(request, fault, request_id)
+    if front.may_run_in_thread(request):
+        return await asyncio.to_thread(front.answer, request, caller, request_id)
+    return front.answer(request, caller, request_id)
 
 
-def _is_for_monitoring(request: HttpRequest) -> bool:
-    """By the scope that it is signed for: forms are what ElastiCache is asked with, too."""
-    scope = f"/{MONITORING}/aws4_request"
+def _front_of(fronts: Sequence[Front], request: HttpRequest) -> Front | None:
+    """By its protocol; else by the scope that it is signed for: forms are what ElastiCache is asked with, too. What
+    comes by the path of Smithy's protocol and is of none is answered by the first."""
+    speaking = next((front for front in fronts if front.speaks(request)), None)
+    signed = next((front for front in fronts if _is_signed_for(front.service, request)), None)
+    return speaking or signed or (fronts[0] if fronts and request.path.startswith("/service/") else None)
+
+
+def _is_signed_for(service: str, request: HttpRequest) -> bool:
+    scope = f"/{service}/aws4_request"
     signed = any(name == "authorization" and scope in value for name, value in request.headers)
     return signed or scope.replace("/", "%2F") in request.query
 

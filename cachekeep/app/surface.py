@@ -12,6 +12,7 @@ from cachekeep.api import http, topics, watch
 from cachekeep.api.context import Services
 from cachekeep.api.dispatch import Dispatcher
 from cachekeep.api.pages import Page, PageCall
+from cachekeep.api.tagging.front import Tagging
 from cachekeep.app.costing import Costing, build_costing
 from cachekeep.app.dashboard import DashboardViews, KeyOperator, Reports, Secrets
 from cachekeep.app.encryption import authority_page
@@ -43,7 +44,8 @@ def build_surface(
     dashboard = _dashboard(settings, services, dispatcher, metering, costing, keys)
     scrape = build_scraping(settings, services, dispatcher, metering)
     more = [*dashboard, authority_page(settings)]
-    return http.build(dispatcher, __version__, pages, WRITABLE, metering.cloudwatch, more, scrape)
+    fronts = (metering.cloudwatch, Tagging(services, dispatcher.gate))
+    return http.build(dispatcher, __version__, pages, WRITABLE, fronts, more, scrape)
 
 
 def _dashboard(

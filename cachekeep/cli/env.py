@@ -33,7 +33,7 @@ def env(
     """Print the `export` lines for AWS clients: eval "$(cachekeep env)".
 
     Works while the service is down. The keys are this installation's own; AWS itself does not know them, so use
-    the shell for ElastiCache, CloudWatch and STS only.
+    the shell for ElastiCache, CloudWatch, STS and the tagging API only.
     """
     settings = options.settings_from(state_dir=state_dir, port=port, region=region)
     key = credentials.load(settings.state_dir)
@@ -54,6 +54,7 @@ def lines(
         "AWS_ENDPOINT_URL_ELASTICACHE": url,
         "AWS_ENDPOINT_URL_CLOUDWATCH": url,
         "AWS_ENDPOINT_URL_STS": url,
+        "AWS_ENDPOINT_URL_RESOURCE_GROUPS_TAGGING_API": url,
         "AWS_REGION": region,
         "AWS_DEFAULT_REGION": region,
         "AWS_ACCESS_KEY_ID": key.id,

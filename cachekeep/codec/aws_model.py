@@ -20,9 +20,9 @@ from typing import Any
 import botocore
 
 # The versions that clients send. ElastiCache also has a 2014 model, which no current client speaks.
-_VERSIONS = {"elasticache": "2015-02-02", "sts": "2011-06-15", "monitoring": "2010-08-01"}
+_VERSIONS = {"elasticache": "2015-02-02", "sts": "2011-06-15", "monitoring": "2010-08-01", "tagging": "2017-01-26"}
 # botocore's folder where it is not the service's name in the scope of credentials.
-_MODELS = {"monitoring": "cloudwatch"}
+_MODELS = {"monitoring": "cloudwatch", "tagging": "resourcegroupstaggingapi"}
 # The operations to read, where most of a model is of no use here; all of a service that is not named.
 _ONLY = {
     "monitoring": frozenset(
@@ -42,7 +42,9 @@ _ONLY = {
             "TagResource",
             "UntagResource",
         }
-    )
+    ),
+    # Without tag policies, which are of AWS Organizations.
+    "tagging": frozenset({"GetResources", "GetTagKeys", "GetTagValues", "TagResources", "UntagResources"}),
 }
 _SCALARS = frozenset({"string", "character", "boolean", "integer", "long", "float", "double", "timestamp"})
 
@@ -89,41 +91,50 @@ class Operation:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Service:
-    """One AWS service; namespace is the XML namespace of its answers.
+    """One AWS service; namespace is the XML namespace of its answers, "" for one that never answers in XML.
 
-    target: what stands before an operation's name where it is not a field of a form (`X-Amz-Target`), "" for a service
-    that is asked by forms alone. fault_names: the shape of a fault by its code on the wire, where they differ.
+    name: in the scope of credentials. model: what AWS calls its model. target: what stands before an operation's name
+    where it is not a field of a form (`X-Amz-Target`), "" for a service that is asked by forms alone. fault_names: the
+    shape of a fault by its code on the wire, where they differ. json_version: of AWS JSON. was_query: clients of its
+    other protocols are told the codes of the Query protocol too.
     """
 
     name: str
+    model: str
     api_version: str
     namespace: str
     operations: Mapping[str, Operation]
     statuses: Mapping[str, int]
     target: str = ""
     fault_names: Mapping[str, str] = field(default_factory=dict)
+    json_version: str = "1.0"
+    was_query: bool = False
 
 
 @cache
 def load_service(name: str) -> Service:
-    """Read the model of `elasticache`, `sts` or `monitoring` from botocore's data (about 25 ms the first time).
+    """Read the model of `elasticache`, `sts`, `monitoring` or `tagging` from botocore's data (some 25 ms, once).
 
     Raises KeyError for a name without a model, and ValueError for a model that uses something the Query codec does
     not know (blobs, flattened lists, recursion): better at start than in the middle of a request.
     """
-    model = _read(f"{_MODELS.get(name, name)}/{_VERSIONS[name]}/service-2")
+    called = _MODELS.get(name, name)
+    model = _read(f"{called}/{_VERSIONS[name]}/service-2")
     metadata = model["metadata"]
     shapes = _Shapes(model["shapes"])
     wanted = _ONLY.get(name, frozenset(model["operations"]))
     operations = {op: _operation(raw, shapes) for op, raw in model["operations"].items() if op in wanted}
     return Service(
         name=name,
+        model=called,
         api_version=str(metadata["apiVersion"]),
-        namespace=str(metadata["xmlNamespace"]),
+        namespace=str(metadata.get("xmlNamespace", "")),
         operations=MappingProxyType(operations),
         statuses=MappingProxyType(_statuses(model["shapes"])),
         target=str(metadata.get("targetPrefix", "")),
         fault_names=MappingProxyType(_fault_names(model["shapes"])),
+        json_version=str(metadata.get("jsonVersion", "1.0")),
+        was_query="awsQueryCompatible" in metadata,
     )
 
 

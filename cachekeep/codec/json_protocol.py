@@ -1,7 +1,7 @@
-"""Requests and answers of AWS JSON 1.0, and the reading of typed values that RPC v2 CBOR shares with it. Pure.
+"""Requests and answers of AWS JSON 1.0 and 1.1, and the reading of typed values that RPC v2 CBOR shares with it. Pure.
 
 A request is a POST whose header `X-Amz-Target` names the operation. Whatever the bytes are, nothing but a Fault is
-raised. The faults say which field, as those of the Query protocol do. Called by api.cloudwatch.
+raised. The faults say which field, as those of the Query protocol do. Called by api.wire.
 Source: Smithy "AWS JSON 1.0 protocol", "awsQueryCompatible trait"; botocore/serialize.py JSONSerializer.
 """
 
@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
-from typing import Final
 
 import msgspec
 
@@ -27,8 +26,6 @@ from cachekeep.codec.query import (
 )
 from cachekeep.codec.xml import UnknownMember
 from cachekeep.domain.faults import Fault, invalid_value, missing_parameter
-
-CONTENT_TYPE: Final = "application/x-amz-json-1.0"
 
 # Checks a value that came typed; the second argument is its path, for messages.
 Reader = Callable[[object, str], object]
@@ -63,7 +60,8 @@ def fault_type(service: Service, fault: Fault) -> str:
     """The name of the fault's shape, as protocols after Query say it; the header of `query_error` tells the code."""
     if fault.code == "ValidationError":
         return "com.amazon.coral.validate#ValidationException"
-    return f"com.amazonaws.cloudwatch.v2010_08_01#{service.fault_names.get(fault.code, fault.code)}"
+    version = service.api_version.replace("-", "_")
+    return f"com.amazonaws.{service.model}.v{version}#{service.fault_names.get(fault.code, fault.code)}"
 
 
 def query_error(fault: Fault) -> str:

@@ -2,7 +2,8 @@
 
 The subset: Version 2012-10-17; Statement with Effect, Action or NotAction, Resource or NotResource, and Condition with
 the operators of domain.policy.Operator on aws:RequestedRegion, aws:SourceIp, aws:ResourceTag/KEY, aws:RequestTag/KEY.
-Id and Sid may stand there. Actions are of `elasticache`, `cloudwatch` and `cachekeep` (our own pages).
+Id and Sid may stand there. Actions are of `elasticache`, `cloudwatch`, `tag` and `cachekeep` (our
+own pages).
 Source: IAM user guide, "IAM JSON policy elements reference"; 6144 characters is IAM's limit for a managed policy.
 """
 
@@ -30,7 +31,7 @@ VERSION = "2012-10-17"
 MOST_CHARACTERS = 6144
 CONNECT = "elasticache:Connect"
 # The prefix of actions -> the service in the scope of credentials, whose model has the operations.
-_MODELS = {"elasticache": "elasticache", "cloudwatch": "monitoring"}
+_MODELS = {"elasticache": "elasticache", "cloudwatch": "monitoring", "tag": "tagging"}
 _OWN_ACTION = re.compile(r"cachekeep:[A-Za-z*?]+")
 _STATEMENT = frozenset({"Sid", "Effect", "Action", "NotAction", "Resource", "NotResource", "Condition"})
 _KEYS = {key.lower(): key for key in (REGION_KEY, SOURCE_KEY)}

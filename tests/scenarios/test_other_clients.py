@@ -1,4 +1,5 @@
-"""Clients other than boto3, as they are: AWS's SDK for JavaScript, and Ansible's modules. Slow: each is installed.
+"""Clients other than boto3, as they are: AWS's SDK for JavaScript, Ansible's modules, Cloud Custodian. Slow: each is
+installed.
 
 Installed once into `.cache/` of the checkout. The AWS CLI is in test_output_shapes.
 """
@@ -11,12 +12,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cachekeep import credentials
 
-from .conftest import Service
+from .conftest import Service, create_cluster, create_group
 
 pytestmark = pytest.mark.slow
 CACHE = Path(__file__).parents[2] / ".cache"
@@ -69,6 +71,25 @@ PLAYBOOK = """
     - community.aws.elasticache_subnet_group: {name: subs, state: absent}
 """
 
+POLICIES = """
+policies:
+  - name: mark
+    resource: cache-cluster
+    filters: [{"tag:team": left-behind}]
+    actions: [{type: tag, key: seen, value: "yes"}, {type: mark-for-op, op: delete, days: 3}]
+  - name: groups-without-failover
+    resource: elasticache-group
+    filters: [{type: value, key: AutomaticFailover, value: disabled}, {"tag:team": left-behind}]
+  - name: snapshots
+    resource: cache-snapshot
+  - name: subnets
+    resource: cache-subnet-group
+  - name: users
+    resource: elasticache-user
+  - name: reserved
+    resource: elasticache-reserved
+"""
+
 
 def run(command: list[str], folder: Path, environment: dict[str, str], within_s: float) -> str:
     done = subprocess.run(
@@ -84,6 +105,7 @@ def as_client(service: Service) -> dict[str, str]:
     return plain | {
         "AWS_ENDPOINT_URL_ELASTICACHE": service.url,
         "AWS_ENDPOINT_URL_STS": service.url,
+        "AWS_ENDPOINT_URL_RESOURCE_GROUPS_TAGGING_API": service.url,
         "AWS_REGION": "us-east-1",
         "AWS_ACCESS_KEY_ID": key.id,
         "AWS_SECRET_ACCESS_KEY": key.secret,
@@ -119,3 +141,29 @@ def test_ansible(service: Service, tmp_path: Path) -> None:
     python = f"ansible_python_interpreter={folder / 'bin' / 'python'}"
     command = [str(play), "-i", "localhost,", "-c", "local", "-e", python, "play.yml"]
     run(command, tmp_path, as_client(service) | {"ANSIBLE_HOME": str(tmp_path / "ansible")}, 300)
+
+
+def test_cloud_custodian(service: Service, ec: Any, created: list[tuple[str, str]], name: str, tmp_path: Path) -> None:
+    """It reads a whole account, its tags by the tagging API, and tags what its policies find."""
+    folder = CACHE / "custodian"
+    program = folder / "bin" / "custodian"
+    if not program.exists():
+        run([sys.executable, "-m", "venv", str(folder)], tmp_path, dict(os.environ), 120)
+        run([str(folder / "bin" / "pip"), "install", "-q", "c7n"], tmp_path, dict(os.environ), 900)
+    tags = [{"Key": "team", "Value": "left-behind"}]
+    create_cluster(ec, created, f"{name}-one", Tags=tags)
+    create_group(ec, created, f"{name}-grp", NumCacheClusters=1, AutomaticFailoverEnabled=False, Tags=tags)
+    (tmp_path / "policies.yml").write_text(POLICIES)
+    run([str(program), "run", "-s", "out", "policies.yml"], tmp_path, as_client(service), 300)
+
+    def found(policy: str, key: str) -> set[str]:
+        return {str(one[key]) for one in json.loads((tmp_path / "out" / policy / "resources.json").read_text())}
+
+    assert found("mark", "CacheClusterId") == {f"{name}-one", f"{name}-grp-001"}
+    assert found("groups-without-failover", "ReplicationGroupId") == {f"{name}-grp"}
+    assert "default" in found("users", "UserId")
+    assert found("subnets", "CacheSubnetGroupName")
+    (arn,) = (c["ARN"] for c in ec.describe_cache_clusters(CacheClusterId=f"{name}-one")["CacheClusters"])
+    marked = {tag["Key"]: tag["Value"] for tag in ec.list_tags_for_resource(ResourceName=arn)["TagList"]}
+    assert (marked["team"], marked["seen"]) == ("left-behind", "yes")
+    assert "delete@" in marked["maid_status"]

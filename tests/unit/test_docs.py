@@ -10,6 +10,7 @@ import pytest
 
 from cachekeep.api.cloudwatch.operations import OPERATIONS as CLOUDWATCH_OPERATIONS
 from cachekeep.api.operations import OPERATIONS, REFUSED_PROOF, STS_OPERATIONS
+from cachekeep.api.tagging.operations import OPERATIONS as TAGGING_OPERATIONS
 from cachekeep.codec.aws_model import load_service
 from cachekeep.settings import ENVIRONMENT
 
@@ -40,6 +41,7 @@ def test_the_page_has_a_row_for_every_operation() -> None:
     sorted(
         {entry.proof for entry in [*OPERATIONS.values(), *STS_OPERATIONS.values()]}
         | {entry.proof for entry in CLOUDWATCH_OPERATIONS.values()}
+        | {entry.proof for entry in TAGGING_OPERATIONS.values()}
         | {REFUSED_PROOF}
     ),
 )

@@ -6,7 +6,7 @@ Source: botocore elasticache 2015-02-02 (the text of AddTagsToResource); ElastiC
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from cachekeep.api import choose, present
@@ -21,7 +21,7 @@ from cachekeep.domain.ports import Transaction
 from cachekeep.domain.replication_group import ReplicationGroup
 from cachekeep.domain.reserved_node import ReservedNode
 from cachekeep.domain.security_group import SecurityGroup
-from cachekeep.domain.serverless import ServerlessCache, backing_id, is_behind_serverless
+from cachekeep.domain.serverless import ServerlessCache, backing_id, is_behind_serverless, serverless_name
 from cachekeep.domain.snapshot import Snapshot
 from cachekeep.domain.subnet_group import SubnetGroup
 from cachekeep.domain.users import User, UserGroup
@@ -110,6 +110,25 @@ def tags_at(services: Services, text: str) -> Tags:
     if kind is not None and kind.stored is not None:
         found = services.store.get(kind.stored, arn.region, kind.kept_as(arn.name))
     return found.tags if found is not None else {}
+
+
+def all_tags(services: Services, region: str) -> Iterator[tuple[str, Tags]]:
+    """The ARN and the tags of everything in the region that users can see and tag."""
+    for word, kind in _KINDS.items():
+        if kind.stored is None or word == "reserved-instance":
+            continue
+        of_caches = word == "serverlesscachesnapshot"
+        where = "" if word == "globalreplicationgroup" else region
+        for found in services.store.all(kind.stored, where):
+            name = _name(found)
+            if is_behind_serverless(name) == of_caches:
+                yield str(Arn(where, services.account_id, word, serverless_name(name))), found.tags
+
+
+def _name(found: Tagged) -> str:
+    if isinstance(found, ParameterGroup | SubnetGroup | SecurityGroup | Snapshot | ServerlessCache):
+        return found.name
+    return found.id
 
 
 def _resource(call: Call) -> Tagged | None:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
-from io import BytesIO
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-import boto3
-from botocore.awsrequest import AWSPreparedRequest, AWSResponse
-from botocore.config import Config
-from botocore.serialize import create_serializer
+from direct_client import direct_client
 
 from cachekeep.api.cloudwatch.call import CloudWatchServices
 from cachekeep.api.cloudwatch.front import CloudWatch
@@ -111,11 +105,6 @@ class Clock:
         return self.time[0]
 
 
-class _Raw(BytesIO):
-    def stream(self, **_: object) -> list[bytes]:
-        return [self.read()]
-
-
 @dataclass
 class CloudWatchDesk:
     store: SqliteStore
@@ -130,39 +119,7 @@ class CloudWatchDesk:
 
     def client(self, protocol: str = PROTOCOLS[0]) -> Any:
         """A boto3 client that speaks this protocol to the front directly."""
-        _AT[:] = [self._answer]
-        return _client(protocol)
-
-    def _answer(self, request: AWSPreparedRequest, **_: object) -> AWSResponse:
-        parts = urlsplit(request.url)
-        headers = [(n.lower(), v.decode() if isinstance(v, bytes) else v) for n, v in request.headers.items()]
-        body = request.body or b""
-        body = body.encode() if isinstance(body, str) else body
-        answer = self.send(HttpRequest(request.method, parts.path, parts.query, headers, body))
-        return AWSResponse(
-            request.url,
-            answer.status,
-            {"content-type": answer.content_type, **answer.headers, "x-amzn-requestid": answer.request_id},
-            _Raw(answer.body),
-        )
-
-
-# Who answers the clients now: one takes a third of a second to make, so that tests share them.
-_AT: list[Callable[..., AWSResponse]] = []
-
-
-@cache
-def _client(protocol: str) -> Any:
-    made = boto3.Session("AKID", "secret", region_name=REGION).client(
-        "cloudwatch",
-        endpoint_url="http://127.0.0.1:1",
-        config=Config(retries={"max_attempts": 0}, parameter_validation=False),
-    )
-    # Another protocol than the one it chose.
-    made.meta.service_model.__dict__["resolved_protocol"] = protocol
-    made._serializer = create_serializer(protocol, include_validation=False)
-    made.meta.events.register("before-send", lambda request, **_: _AT[0](request))
-    return made
+        return direct_client("cloudwatch", REGION, protocol, self.send)
 
 
 @contextmanager

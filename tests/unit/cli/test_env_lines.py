@@ -19,7 +19,7 @@ def evaluated(environment: dict[str, str], spelled: str = "secret") -> dict[str,
 
 def test_clients_find_endpoint_region_and_keys() -> None:
     after = evaluated({})
-    for service in ("ELASTICACHE", "CLOUDWATCH", "STS"):
+    for service in ("ELASTICACHE", "CLOUDWATCH", "STS", "RESOURCE_GROUPS_TAGGING_API"):
         assert after[f"AWS_ENDPOINT_URL_{service}"] == URL
     assert after["AWS_REGION"] == after["AWS_DEFAULT_REGION"] == "eu-west-1"
     assert (after["AWS_ACCESS_KEY_ID"], after["AWS_SECRET_ACCESS_KEY"]) == ("AKID", "secret")

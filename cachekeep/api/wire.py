@@ -1,4 +1,4 @@
-"""The three protocols of the CloudWatch API: which one a request speaks, its reading, and answers in its shape."""
+"""The protocols of the APIs beside ElastiCache's: the reading of a request, and answers in its shape."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Wire(ABC):
     def fault(self, fault: Fault, request_id: str) -> bytes: ...
 
     def fault_headers(self, fault: Fault) -> Mapping[str, str]:
-        return {"x-amzn-query-error": json_protocol.query_error(fault)}
+        return {"x-amzn-query-error": json_protocol.query_error(fault)} if self.service.was_query else {}
 
     def _known(self, name: str) -> Operation:
         operation = self.service.operations.get(name)
@@ -75,7 +75,9 @@ class QueryWire(Wire):
 
 
 class JsonWire(Wire):
-    content_type = json_protocol.CONTENT_TYPE
+    def __init__(self, service: Service) -> None:
+        super().__init__(service)
+        self.content_type = f"application/x-amz-json-{service.json_version}"
 
     def operation(self, request: HttpRequest) -> str:
         return header(request, "x-amz-target").removeprefix(f"{self.service.target}.")
