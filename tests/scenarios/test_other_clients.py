@@ -154,7 +154,7 @@ def test_cloud_custodian(service: Service, ec: Any, created: list[tuple[str, str
     create_cluster(ec, created, f"{name}-one", Tags=tags)
     create_group(ec, created, f"{name}-grp", NumCacheClusters=1, AutomaticFailoverEnabled=False, Tags=tags)
     (tmp_path / "policies.yml").write_text(POLICIES)
-    run([str(program), "run", "-s", "out", "policies.yml"], tmp_path, as_client(service), 300)
+    run([str(program), "run", "--region", "us-east-1", "-s", "out", "policies.yml"], tmp_path, as_client(service), 300)
 
     def found(policy: str, key: str) -> set[str]:
         return {str(one[key]) for one in json.loads((tmp_path / "out" / policy / "resources.json").read_text())}
