@@ -107,6 +107,7 @@ def as_client(service: Service) -> dict[str, str]:
         "AWS_ENDPOINT_URL_STS": service.url,
         "AWS_ENDPOINT_URL_RESOURCE_GROUPS_TAGGING_API": service.url,
         "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ACCESS_KEY_ID": key.id,
         "AWS_SECRET_ACCESS_KEY": key.secret,
         "AWS_EC2_METADATA_DISABLED": "true",
@@ -154,7 +155,8 @@ def test_cloud_custodian(service: Service, ec: Any, created: list[tuple[str, str
     create_cluster(ec, created, f"{name}-one", Tags=tags)
     create_group(ec, created, f"{name}-grp", NumCacheClusters=1, AutomaticFailoverEnabled=False, Tags=tags)
     (tmp_path / "policies.yml").write_text(POLICIES)
-    run([str(program), "run", "--region", "us-east-1", "-s", "out", "policies.yml"], tmp_path, as_client(service), 300)
+    command = [str(program), "run", "--cache-period", "0", "-s", "out", "policies.yml"]
+    run(command, tmp_path, as_client(service), 300)
 
     def found(policy: str, key: str) -> set[str]:
         return {str(one[key]) for one in json.loads((tmp_path / "out" / policy / "resources.json").read_text())}
