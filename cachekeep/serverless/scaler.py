@@ -18,6 +18,7 @@ from cachekeep.domain.metrics import Current, Subject
 from cachekeep.domain.ports import Conflict, Resource
 from cachekeep.domain.replication_group import ReplicationGroup
 from cachekeep.domain.serverless import ServerlessCache, ServerlessStatus
+from cachekeep.rounds import woken
 from cachekeep.serverless import life
 from cachekeep.serverless.grow import Grower
 from cachekeep.serverless.usage import Usage
@@ -52,11 +53,7 @@ class Scaler:
                     log.exception("a serverless cache could not be looked after", cache=cache.name)
                 # Others have their turn between two caches.
                 await asyncio.sleep(0)
-            try:
-                async with asyncio.timeout(INTERVAL_S):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+            await woken(self._wake, INTERVAL_S)
 
     def _look(self, cache: ServerlessCache) -> None:
         store = self._services.store
