@@ -50,6 +50,10 @@ class Known(NamedTuple):
     pass_: int
     seq: int
 
+    def announced_since(self, pass_: int) -> bool:
+        """Whether the key was announced, and read, since that pass began: then the pass knows it no better."""
+        return bool(self.flags & SIGNALLED) and self.pass_ >= pass_
+
 
 class Put(NamedTuple):
     """One key as it was just written. digest None and ABSENT: a tombstone."""

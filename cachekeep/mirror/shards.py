@@ -11,28 +11,21 @@ import threading
 import time
 from dataclasses import dataclass
 
-from cachekeep.backup.catalog import CatalogError
-from cachekeep.backup.pacing import Halt, Halted
+from cachekeep.backup.pacing import Halted
 from cachekeep.backup.survey import survey
 from cachekeep.backup.survey_types import Survey
 from cachekeep.codec.info import count_keys, parse_info
 from cachekeep.codec.slots import slot_of
-from cachekeep.domain.blobs import BlobError
 from cachekeep.domain.remote import Connection, Refusal, Remote, RemoteError, RemoteFault
 from cachekeep.domain.slots import SLOTS
 from cachekeep.follow.cluster import Cluster
 from cachekeep.follow.crew import Member
-from cachekeep.follow.keeping import Keeping
 from cachekeep.follow.lane import Lane
 from cachekeep.follow.monitor import Monitor
 from cachekeep.follow.signals import Changed
-from cachekeep.follow.types import FollowMethod, FollowOptions
+from cachekeep.follow.types import FollowMethod
+from cachekeep.mirror.crew import CLOSE_S, LAST_ROUND_S, CopyCrew
 from cachekeep.mirror.target import Target
-
-_FOR_EVER_S = 1e9
-_LAST_ROUND_S, _CLOSE_S = 30.0, 5.0
-# So that a copy leaves the service, in whose process it runs, time for everything else.
-_KEYS_PER_S = 20_000
 
 
 @dataclass(frozen=True)
@@ -43,18 +36,16 @@ class _Guard:
     run_id: str
 
 
-class ShardMirror:
+class ShardMirror(CopyCrew):
     """run_ids: processes of the source that are, or were, copied from. held: lane -> why it is not copied from."""
 
     def __init__(self, source: Remote, own: Remote, run_ids: tuple[str, ...]) -> None:
+        super().__init__(Target(own, self._still_same, self._pass_again))
         self.remote, self.run_ids = source, frozenset(run_ids)
-        self.options = FollowOptions(reconcile_s=0.0, patience_s=_FOR_EVER_S, max_keys_per_s=_KEYS_PER_S)
-        self.halt = Halt()
         self.held: dict[str, str] = {}
         self.method: FollowMethod = "tracking"
         self.patterns: tuple[str, ...] = ()
         self.monitor = Monitor(self.method)
-        self.target = Target(own, self._still_same, self._pass_again)
         self._cluster: Cluster | None = None
         self._lanes: dict[str, Lane] = {}
         self._left: list[Lane] = []
@@ -76,7 +67,7 @@ class ShardMirror:
         with self._lock:
             lanes = [*self._lanes.values(), *self._left]
         for lane in lanes:
-            lane.join(_CLOSE_S)
+            lane.join(CLOSE_S)
         if self._cluster is not None:
             self._cluster.join()
         self.target.close()
@@ -154,7 +145,7 @@ class ShardMirror:
         for lane in lanes:
             lane.leave()
         for lane in lanes:
-            lane.join(_LAST_ROUND_S)
+            lane.join(LAST_ROUND_S)
             if lane.error is not None:
                 raise lane.error
         if not connected or not all(lane.done for lane in lanes) or self.target.refused or self._homeless:
@@ -163,21 +154,9 @@ class ShardMirror:
 
     # What lanes see
 
-    def volumes(self) -> list[Keeping]:
-        return [self.target]
-
     def came_back(self, lane: Member, lost_ms: int | None, reason: str) -> None:
         self._admit(lane.name)
         lane.sweeps.want(self.target, "gap")
-
-    def doubt(self, lane: Member, since_ms: int | None, reason: str) -> None:
-        lane.sweeps.want(self.target, "gap")
-
-    def fell_behind(self, lane: Member, seconds: float) -> None:
-        """Values may be of any moment within the round: they are read and written all the same."""
-
-    def missed(self, lane: Member, keys: int) -> None:
-        """No pass here is a proof."""
 
     def elsewhere(self, lane: Member, keys: dict[Changed, float]) -> None:
         """To the lane that has their slots now; until it has read them nothing more has arrived."""
@@ -199,12 +178,6 @@ class ShardMirror:
     def is_gone(self, lane: Member) -> bool:
         with self._lock:
             return self._lanes.get(lane.name) is not lane
-
-    def store_failed(self, error: BlobError | CatalogError) -> None:
-        raise error
-
-    def skip(self, db: int, key: bytes, reason: str) -> None:
-        self.target.refused[db, key] = reason
 
     # Inside
 
