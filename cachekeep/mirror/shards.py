@@ -20,6 +20,7 @@ from cachekeep.domain.remote import Connection, Refusal, Remote, RemoteError, Re
 from cachekeep.domain.slots import SLOTS
 from cachekeep.follow.cluster import Cluster
 from cachekeep.follow.crew import Member
+from cachekeep.follow.homeless import Homeless
 from cachekeep.follow.lane import Lane
 from cachekeep.follow.monitor import Monitor
 from cachekeep.follow.signals import Changed
@@ -49,7 +50,7 @@ class ShardMirror(CopyCrew):
         self._cluster: Cluster | None = None
         self._lanes: dict[str, Lane] = {}
         self._left: list[Lane] = []
-        self._homeless: dict[Changed, float] = {}
+        self._homeless = Homeless(self._owner_of)
         self._guards: dict[str, _Guard] = {}
         self._lock = threading.RLock()
 
@@ -92,7 +93,7 @@ class ShardMirror(CopyCrew):
             for lane, node in moves.changed:
                 if lane.now_is(node):
                     lane.sweeps.want(self.target, "gap")
-        self._bring_home()
+        self._homeless.bring_home()
 
     def why_not_whole(self) -> str:
         """Why it is not in sync, in words."""
@@ -162,15 +163,7 @@ class ShardMirror(CopyCrew):
         """To the lane that has their slots now; until it has read them nothing more has arrived."""
         assert self._cluster is not None  # noqa: S101 - begun
         self._cluster.look_soon()
-        for changed, since in keys.items():
-            other = self._owner_of(changed)
-            if other is not None and other is not lane and other.hear({changed: since}):
-                lane.hold(other)
-            elif lane.hear({changed: since}):
-                lane.hold(lane)
-            else:
-                with self._lock:
-                    self._homeless[changed] = since
+        self._homeless.hand_on(lane, keys)
 
     def has_passed(self, moment_ms: int) -> bool:
         return not self._homeless and all((lane.watermark_ms or 0) > moment_ms for lane in self._all())
@@ -200,15 +193,6 @@ class ShardMirror(CopyCrew):
         name = self._cluster.owner_of(slot_of(changed[1]))
         with self._lock:
             return self._lanes.get(name or "")
-
-    def _bring_home(self) -> None:
-        with self._lock:
-            homeless, self._homeless = self._homeless, {}
-        for changed, since in homeless.items():
-            other = self._owner_of(changed)
-            if other is None or not other.hear({changed: since}):
-                with self._lock:
-                    self._homeless[changed] = since
 
     def _pass_again(self) -> None:
         for lane in self._all():
