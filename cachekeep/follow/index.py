@@ -117,6 +117,14 @@ class Index:
                     found[key] = Known(*rest)
         return found
 
+    def with_known(self, records: Sequence[Record]) -> Iterator[tuple[Record, Known | None]]:
+        """Each record, database by database, with what the generation knows of its key: None where that is nothing."""
+        for db in dict.fromkeys(record.db for record in records):
+            mine = [record for record in records if record.db == db]
+            known = self.known(db, [record.key for record in mine])
+            for record in mine:
+                yield record, known.get(record.key)
+
     def put(self, puts: Iterable[Put], pass_: int, seq: int) -> None:
         with self._lock:
             rows = [(one.db, one.key, one.slot, one.digest, one.flags, pass_, seq) for one in puts]

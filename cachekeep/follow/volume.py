@@ -115,23 +115,20 @@ class Volume:
         with self._lock:
             written: list[Record] = []
             puts: list[Put] = []
-            for db in dict.fromkeys(record.db for record in records):
-                mine = [record for record in records if record.db == db]
-                known = self.index.known(db, [record.key for record in mine])
-                for record in mine:
-                    self._held.drop(db, record.key)
-                    put, before = self._put_of(record, CHANGED | SIGNALLED), known.get(record.key)
-                    if record.kind == _TOMBSTONE and (before is None or before.flags & ABSENT):
-                        # A pass may have read it just before it went: it must not come back by that.
-                        if before is not None or self.passing:
-                            puts.append(put)
-                        continue
-                    # What a pass wrote is written again: the two have to be told apart.
-                    if before is not None and _same(before, put) and not before.flags & FOUND:
-                        puts.append(put._replace(flags=before.flags | SIGNALLED))
-                        continue
-                    written.append(record)
-                    puts.append(put)
+            for record, before in self.index.with_known(records):
+                self._held.drop(record.db, record.key)
+                put = self._put_of(record, CHANGED | SIGNALLED)
+                if record.kind == _TOMBSTONE and (before is None or before.flags & ABSENT):
+                    # A pass may have read it just before it went: it must not come back by that.
+                    if before is not None or self.passing:
+                        puts.append(put)
+                    continue
+                # What a pass wrote is written again: the two have to be told apart.
+                if before is not None and _same(before, put) and not before.flags & FOUND:
+                    puts.append(put._replace(flags=before.flags | SIGNALLED))
+                    continue
+                written.append(record)
+                puts.append(put)
             self._write(written, lane, puts)
             return len(written)
 

@@ -90,14 +90,11 @@ class Target:
         with self._lock:
             written: list[Record] = []
             puts: list[Put] = []
-            for db in dict.fromkeys(record.db for record in records):
-                mine = [record for record in records if record.db == db]
-                known = self.index.known(db, [record.key for record in mine])
-                for record in mine:
-                    before, put = known.get(record.key), _put(record, CHANGED | SIGNALLED)
-                    puts.append(put)
-                    if before is None or before.digest is None or before.digest != put.digest:
-                        written.append(record)
+            for record, before in self.index.with_known(records):
+                put = _put(record, CHANGED | SIGNALLED)
+                puts.append(put)
+                if before is None or before.digest is None or before.digest != put.digest:
+                    written.append(record)
             self._write(written, lane)
             self.index.put(puts, self._pass, 0)
             return len(written)
