@@ -82,11 +82,13 @@ class LocalHost:
 
     async def start(self, spec: NodeSpec, install: EngineInstall | None, *, keep_data: bool) -> Process:
         """See Host.start. Raises ValueError when spec.config sets what only Cachekeep sets, or cannot be quoted."""
-        process = self.find(spec.key)
-        if process is None:
-            process = await asyncio.to_thread(self._start, spec, install, keep_data)
-            self._known[spec.key] = process
-        return process
+        # Whatever the machine refuses on the way, such as one more open file, is tried again.
+        with told_as_world_error("start a node in", self._folder(spec.key)):
+            process = self.find(spec.key)
+            if process is None:
+                process = await asyncio.to_thread(self._start, spec, install, keep_data)
+                self._known[spec.key] = process
+            return process
 
     def _start(self, spec: NodeSpec, install: EngineInstall | None, keep_data: bool) -> Process:
         folder = self._folder(spec.key)

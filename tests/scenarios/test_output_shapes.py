@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from botocore.exceptions import ClientError
 
@@ -230,11 +231,14 @@ def test_what_could_not_be_created_is_shown_and_deleted(new_service: Callable[..
     service = new_service().start()
     ec = service.client()
     assert service.process is not None
-    # Engines inherit the service's limits: with so few files to open, Valkey gives up by itself.
-    resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (32, 32))
+    process = psutil.Process(service.process.pid)
+    # Engines inherit the service's limits: with so few files to open, Valkey gives up by itself. The service needs most
+    # of them: its own child of the start has to be gone, and caches are made one after the other.
+    wait_for(lambda: not process.children())
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (32, 32))
     ec.create_replication_group(ReplicationGroupId="grp", ReplicationGroupDescription="x", NumCacheClusters=2)
-    ec.create_cache_cluster(CacheClusterId="one", Engine="valkey")
     assert group_words(ec, "grp", "create-failed") in (["creating", "create-failed"], ["create-failed"])
+    ec.create_cache_cluster(CacheClusterId="one", Engine="valkey")
     assert cluster_words(ec, "one", "create-failed")[-1] == "create-failed"
     state = (ec.exceptions.InvalidReplicationGroupStateFault, ec.exceptions.InvalidCacheClusterStateFault)
     with pytest.raises(state):
