@@ -1,1 +1,2 @@
-"""Files of access: further keys with their policies, and the trail of requests. Adapters of domain.identity."""
+"""Who may do what, as the machine has it: files of further keys and of the trail of requests, and the module and agent
+by which engines take IAM tokens. Adapters of domain.identity."""

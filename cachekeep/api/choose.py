@@ -7,13 +7,12 @@ from string import ascii_lowercase
 
 from cachekeep.api import transit
 from cachekeep.api.context import Call
-from cachekeep.api.surroundings import refuse_surroundings
 from cachekeep.data.load import family_of
 from cachekeep.domain.alarms import Topic
 from cachekeep.domain.cache_cluster import Upkeep
 from cachekeep.domain.continuous import window_hours
 from cachekeep.domain.engine import Engine, EngineVersion, with_tls
-from cachekeep.domain.faults import Fault, invalid_combination, invalid_value, not_available_yet
+from cachekeep.domain.faults import Fault, invalid_combination, invalid_value
 from cachekeep.domain.notifications import TopicArn
 from cachekeep.domain.parameters import NodeType, ParameterGroup
 from cachekeep.domain.replication_group import ClusterMode
@@ -321,20 +320,3 @@ def tags_of(given: list[dict[str, str]]) -> dict[str, str]:
 def check_tag_count(tags: dict[str, str]) -> None:
     if len(tags) > MOST_TAGS:
         raise Fault("TagQuotaPerResourceExceeded", f"A resource can have at most {MOST_TAGS} tags.")
-
-
-# Parameters whose effect this version does not have. Asking for them is refused: to accept TLS or a password and
-# then serve without would be worse than to say no. Value: what counts as not asking.
-_NOT_YET: dict[str, tuple[object, ...]] = {}
-
-
-def refuse_not_yet(call: Call, *more: str) -> None:
-    """Raises InvalidParameterCombination for the first parameter that asks for what is not there (yet)."""
-    refuse_surroundings(call)
-    for name, harmless in _NOT_YET.items():
-        value = call.params.get(name)
-        if value is not None and value not in harmless:
-            raise not_available_yet(f"The parameter {name}")
-    for name in more:
-        if call.params.get(name) is not None:
-            raise not_available_yet(f"The parameter {name}")

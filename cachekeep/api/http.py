@@ -28,6 +28,7 @@ BODY_DEADLINE_S = 60.0
 # still finds the answer. Whatever sends more than that loses its connection.
 MAX_DRAIN_BYTES = 32 << 20
 DRAIN_DEADLINE_S = 5.0
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def build(
@@ -43,8 +44,35 @@ def build(
     writable: the names of those that take a POST too. fronts: APIs beside ElastiCache's. more: routes beside these; a
     browser that asks for `/` is sent to `/ui`, which is one of them. scrape: `/metrics`."""
 
+    api = _api(dispatcher, fronts, browsers_elsewhere=bool(more))
+
+    async def healthz(_: Request) -> Response:
+        return JSONResponse({"service": "cachekeep", "version": version})
+
+    return Starlette(
+        routes=[
+            Route("/", api, methods=["GET", "POST"]),
+            *([Route("/service/{service}/operation/{operation}", api, methods=["POST"])] if fronts else []),
+            Route("/healthz", healthz, methods=["GET"]),
+            *(
+                Route(
+                    f"/_cachekeep/{name}",
+                    _paged(dispatcher, handler),
+                    methods=["GET", "POST"] if name in writable else ["GET"],
+                )
+                for name, handler in {"journal": journal_page(dispatcher), **pages}.items()
+            ),
+            *([scrape] if scrape else []),
+            *more,
+        ]
+    )
+
+
+def _api(dispatcher: Dispatcher, fronts: Sequence[Front], *, browsers_elsewhere: bool) -> Endpoint:
+    """What answers requests of AWS's clients."""
+
     async def api(request: Request) -> Response:
-        if more and _is_browser(request):
+        if browsers_elsewhere and _is_browser(request):
             return RedirectResponse("/ui", 303)
         try:
             async with asyncio.timeout(BODY_DEADLINE_S):
@@ -66,35 +94,23 @@ def build(
             return _response(await _ask(dispatcher, front, asked))
         return _response(dispatcher.answer(asked))
 
-    async def healthz(_: Request) -> Response:
-        return JSONResponse({"service": "cachekeep", "version": version})
+    return api
 
-    def page(handler: Page) -> Callable[[Request], Awaitable[Response]]:
-        async def answer(request: Request) -> Response:
-            try:
-                async with asyncio.timeout(BODY_DEADLINE_S):
-                    body = await _body(request)
-            except (TimeoutError, ClientDisconnect):
-                return Response(status_code=400)
-            if body is None:
-                return JSONResponse({"code": "RequestEntityTooLarge", "message": "The request is too long."}, 413)
-            return await _page(dispatcher, http_request(request, body), request.query_params, handler)
 
-        return answer
+def _paged(dispatcher: Dispatcher, handler: Page) -> Endpoint:
+    """What answers with a signed page."""
 
-    return Starlette(
-        routes=[
-            Route("/", api, methods=["GET", "POST"]),
-            *([Route("/service/{service}/operation/{operation}", api, methods=["POST"])] if fronts else []),
-            Route("/healthz", healthz, methods=["GET"]),
-            *(
-                Route(f"/_cachekeep/{name}", page(handler), methods=["GET", "POST"] if name in writable else ["GET"])
-                for name, handler in {"journal": journal_page(dispatcher), **pages}.items()
-            ),
-            *([scrape] if scrape else []),
-            *more,
-        ]
-    )
+    async def answer(request: Request) -> Response:
+        try:
+            async with asyncio.timeout(BODY_DEADLINE_S):
+                body = await _body(request)
+        except (TimeoutError, ClientDisconnect):
+            return Response(status_code=400)
+        if body is None:
+            return JSONResponse({"code": "RequestEntityTooLarge", "message": "The request is too long."}, 413)
+        return await _page(dispatcher, http_request(request, body), request.query_params, handler)
+
+    return answer
 
 
 async def _ask(dispatcher: Dispatcher, front: Front, request: HttpRequest) -> Answer:

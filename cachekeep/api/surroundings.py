@@ -1,8 +1,8 @@
 """What a request asks of hardware, networks and keys that AWS has around a cache, and a machine of one's own has not.
 
-Called by api.choose for every create and modify. Each wish is refused as AWS refuses it where a region, a subnet group
-or an account lacks the thing: it could never be carried out here, and to keep it silently would promise what nobody
-keeps. What asks for what is there anyway is accepted.
+Called by every create and modify, and by deletes that take a snapshot. Each wish is refused as AWS refuses it where a
+region, a subnet group or an account lacks the thing: it could never be carried out here, and to keep it silently would
+promise what nobody keeps. What asks for what is there anyway is accepted.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""A process that is given one wish, a line of JSON, and tells of it in such lines. Used by the workers for snapshots.
+"""A process that is given one wish, a line of JSON, and tells of it in such lines.
 
-It ends when its standard input closes, so it ends with the service. Secrets are in the wish, which nobody else sees.
+Used by app.snapshot_worker and app.capture_worker. It ends when its standard input closes, so it ends with the service.
+Secrets are in the wish, which nobody else sees.
 """
 
 from __future__ import annotations

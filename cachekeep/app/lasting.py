@@ -17,7 +17,7 @@ async def lasting(name: str, run: Callable[[], Awaitable[None]], pause_s: float 
     while True:
         try:
             await run()
-            log.error("a task of monitoring came to its end; it begins anew", task=name)
+            log.error("a task of the service came to its end; it begins anew", task=name)
         except Exception:
-            log.exception("a task of monitoring failed; it begins anew", task=name)
+            log.exception("a task of the service failed; it begins anew", task=name)
         await asyncio.sleep(pause_s)

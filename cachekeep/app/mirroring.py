@@ -1,4 +1,4 @@
-"""Living copies put together: the service, and the connections that it makes."""
+"""Living copies put together: the services, and the connections that they make."""
 
 from __future__ import annotations
 

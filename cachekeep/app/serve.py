@@ -9,11 +9,8 @@ import os
 import resource
 import signal
 import socket
-import sqlite3
-import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO, cast
 
@@ -23,92 +20,37 @@ import uvicorn
 import uvloop
 from starlette.applications import Starlette
 
-from cachekeep import __version__, credentials
-from cachekeep.access.iam_module import IamModule
-from cachekeep.api.context import Services
+from cachekeep import __version__
 from cachekeep.api.dispatch import Dispatcher
 from cachekeep.api.rehearsal import Outlook
 from cachekeep.api.throttle import Throttle
 from cachekeep.api.token_users import token_users
+from cachekeep.app.adapters import StartError, open_adapters
 from cachekeep.app.encryption import ApiCertificate
 from cachekeep.app.guarding import build_guarding
 from cachekeep.app.lasting import lasting
 from cachekeep.app.log_delivering import build_log_delivering
 from cachekeep.app.mirroring import build_mirroring, build_regional
 from cachekeep.app.monitoring import build_metering
-from cachekeep.app.own_login import own_login
+from cachekeep.app.services import build_services
 from cachekeep.app.snapshots import build_continuous, build_snapshots
 from cachekeep.app.sources import protocol_for, raise_open_files
 from cachekeep.app.surface import build_surface
 from cachekeep.app.upkeep import build_upkeep
 from cachekeep.control.loop import Control, World
-from cachekeep.data import load as data
-from cachekeep.data.acl_commands import acl_commands
 from cachekeep.domain.nodes import NodeKey, ObservedNode
-from cachekeep.domain.parameters import ParameterGroup
-from cachekeep.domain.ports import AddressPool, WorldError
-from cachekeep.domain.quotas import Quotas
-from cachekeep.endpoint.addresses import LoopbackPool, PortPool, loopback_usable
-from cachekeep.engine.access import Access
-from cachekeep.engine.admin import Admin
-from cachekeep.engine.secured import Secured
-from cachekeep.host.at_rest import encrypted_by
-from cachekeep.host.authority import Authority
 from cachekeep.host.installs import MachineCatalogue
-from cachekeep.host.listening import listening_below
-from cachekeep.host.local import LocalHost
 from cachekeep.log_stream import LogStream
 from cachekeep.plan.decision import Limits
-from cachekeep.plan.placement import Machine
-from cachekeep.plan.serverless import Scaling
-from cachekeep.plan.specs import Abilities, Catalog
+from cachekeep.plan.specs import Abilities
 from cachekeep.report.cost_prices import IMPORTED, KnownPrices
 from cachekeep.serverless.scaler import Scaler
 from cachekeep.settings import SERVICE_SETTINGS, Settings
-from cachekeep.store.sqlite import SqliteStore
 
 log = structlog.get_logger()
 
 SERVICE_FILE = "service.json"
-STORE_FILE = "store.sqlite"
 SHUTDOWN_S = 5
-_MIB = 1 << 20
-
-
-class StartError(Exception):
-    """The service cannot start; the text says why and what to do."""
-
-
-class SystemClock:
-    def now(self) -> float:
-        return time.time()
-
-
-@dataclass(frozen=True)
-class Adapters:
-    """Everything that touches the world."""
-
-    store: SqliteStore
-    host: LocalHost
-    admin: Admin
-    catalogue: MachineCatalogue
-    pool: AddressPool
-
-
-def catalog() -> Catalog:
-    """The package's data. Default groups are the same in every region; their region is left empty."""
-    groups = {}
-    for name, family, cluster_on in data.default_groups():
-        values = {"cluster-enabled": "yes"} if cluster_on else {}
-        suffix = " with cluster mode on" if cluster_on else ""
-        text = f"Default parameter group for {family}{suffix}"
-        groups[name] = ParameterGroup("", name, family, text, values, is_default=True)
-    return Catalog(data.families(), data.node_types(), groups, acl_commands())
-
-
-def _scaling(settings: Settings) -> Scaling:
-    headroom, shard = settings.serverless_headroom_mb * _MIB, settings.serverless_shard_mb * _MIB
-    return Scaling(int(headroom), int(shard), settings.serverless_calm)
 
 
 def _abilities(catalogue: MachineCatalogue) -> Abilities:
@@ -117,17 +59,6 @@ def _abilities(catalogue: MachineCatalogue) -> Abilities:
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
         defrag=frozenset((i.engine, i.version) for i in catalogue.installs() if i.defrag),
     )
-
-
-def address_pool(settings: Settings) -> AddressPool:
-    """Loopback addresses where they can be used, else ports of 127.0.0.1 (`doctor` says which)."""
-    if settings.uses_ports:
-        return PortPool()
-    why = loopback_usable(settings.network)
-    if why is None:
-        return LoopbackPool(settings.network)
-    log.warning("no loopback addresses, using ports of 127.0.0.1", why=why)
-    return PortPool()
 
 
 def serve(settings: Settings) -> None:
@@ -146,106 +77,41 @@ def serve(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings, listener: socket.socket) -> None:
-    state = settings.state_dir
-    try:
-        credentials.load_or_create(state)
-        credentials.load_or_create_token(state)
-        store = SqliteStore(state / STORE_FILE)
-    except (credentials.CredentialsError, WorldError, OSError) as error:
-        raise StartError(str(error)) from error
-    except sqlite3.Error as error:
-        raise StartError(f"{state / STORE_FILE} cannot be used: {error}; put back a good copy of it") from error
-    try:
-        login = own_login(state, store)
-    except credentials.CredentialsError as error:
-        store.close()
-        raise StartError(str(error)) from error
-    authority = Authority(settings.authority_dir, settings.certificate_hours * 3600)
-    certificate = ApiCertificate(authority, settings.authority_dir / "api.pem")
-    try:
-        if settings.tls:
-            certificate.ready()
-    except WorldError as error:
-        raise StartError(f"the API cannot be served over TLS: {error}") from error
-    catalogue = MachineCatalogue(redis_from_valkey=settings.redis_stand_in)
-    module = IamModule(state, catalogue.installs)
-    host = LocalHost(state / "nodes", login, authority, module.words_for)
-    secured = Secured(settings.ca_file)
-    secured.follow(store)
-    for address, listening in listening_below(state / "nodes").items():
-        secured.seen(address, listening)
-    access = Access(login, secured.context_for, secured)
-    if store.is_new and host.nodes():
-        store.close()
-        (state / STORE_FILE).unlink()
-        raise StartError(
-            f"{state / 'nodes'} holds nodes, but the store that wanted them ({STORE_FILE}) is gone: put it back, or "
-            "end and delete them with `cachekeep down --delete-data`"
-        )
-    adapters = Adapters(
-        store,
-        host,
-        Admin(access),
-        catalogue,
-        address_pool(settings),
-    )
+    adapters = open_adapters(settings)
     seen: dict[NodeKey, ObservedNode] = {}
-    prices = KnownPrices(state / IMPORTED)
+    prices = KnownPrices(settings.state_dir / IMPORTED)
     prices.latest()  # begins to read what was imported
-    services = Services(
-        store=store,
-        pool=adapters.pool,
-        catalogue=adapters.catalogue,
-        clock=SystemClock(),
-        catalog=catalog(),
-        machine=Machine(psutil.virtual_memory().total, settings.overcommit),
-        account_id=settings.account_id,
-        redis_stand_in=settings.redis_stand_in,
-        update_next_major=settings.update_next_major,
-        auth_without_tls=settings.auth_without_tls,
-        serverless_tls=settings.serverless_tls,
-        encrypted_at_rest=encrypted_by(state) or ("the operator's word" if settings.encrypted_state else ""),
-        seen=lambda: seen,
-        snapshots_per_day=settings.snapshots_per_day,
-        buckets=settings.bucket_places,
-        prices=prices.latest,
-        quotas=Quotas.parse(settings.quotas),
-        scaling=_scaling(settings),
-        token_door=module,
-    )
-    snapshots = build_snapshots(settings, services, login, secured)
+    services = build_services(settings, adapters, prices, lambda: seen)
     await asyncio.to_thread(adapters.catalogue.installs)
     abilities = _abilities(adapters.catalogue)
     limits = Limits(settings.hang_timeout, settings.sync_timeout, settings.rollback_hours * 3600)
-    world = World(store, adapters.host, adapters.admin, adapters.catalogue, services.clock)
+    world = World(adapters.store, adapters.host, adapters.admin, adapters.catalogue, services.clock)
     control = Control(world, services.catalog, abilities, limits, seen)
-    guarding = build_guarding(settings, services, module, token_users(store))
+    guarding = build_guarding(settings, services, adapters.module, token_users(adapters.store))
     throttle = Throttle(settings.api_rate) if settings.api_rate else None
     dispatcher = Dispatcher(services, guarding.keys.get, Outlook(abilities, limits), guarding.gate, throttle)
     lags: dict[tuple[str, str], float] = {}
-    metering = build_metering(settings, services, access, guarding.gate, lags)
-    delivering = build_log_delivering(settings, services, access)
+    metering = build_metering(settings, services, adapters.access, guarding.gate, lags)
+    delivering = build_log_delivering(settings, services, adapters.access)
     tasks = {
         **metering.tasks(),
         **delivering.tasks(),
         "service-updates": build_upkeep(settings, services).run,
-        "snapshots": snapshots.run,
-        "migrations": build_mirroring(settings, services, login, secured).run,
-        "continuous": build_continuous(settings, services, login, secured).run,
-        "regions": build_regional(settings, services, login, secured, lags).run,
+        "snapshots": build_snapshots(settings, services, adapters.login, adapters.secured).run,
+        "migrations": build_mirroring(settings, services, adapters.login, adapters.secured).run,
+        "continuous": build_continuous(settings, services, adapters.login, adapters.secured).run,
+        "regions": build_regional(settings, services, adapters.login, adapters.secured, lags).run,
         "serverless": Scaler(services, metering.collector.current).run,
     }
     application = build_surface(settings, services, dispatcher, metering, guarding.keys, prices)
     try:
         await guarding.start()
-        await _run(settings, listener, control, tasks, application, certificate)
+        await _run(settings, listener, control, tasks, application, adapters.certificate)
     finally:
         await delivering.close()
         await metering.close()
         await guarding.close()
-        adapters.host.close()
-        await adapters.admin.close()
-        store.close()
+        await adapters.close()
 
 
 class _Server(uvicorn.Server):

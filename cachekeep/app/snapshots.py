@@ -1,4 +1,4 @@
-"""Snapshots put together: the service, and the processes that do its work."""
+"""Snapshots and continuous backups put together: the services, and the processes that do their work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A copy: everything between an endpoint and a finished generation. Called by `backup run`; reads only.
+"""A copy: everything between an endpoint and a finished generation. For `backup run` and snapshots; reads only.
 
 The order: choose the method; begin a generation, or go on with one that was interrupted; a lane per node; what moved
 meanwhile; functions; the verdict, last. What keeps the copy from being whole is a named gap; what keeps it from going

@@ -1,4 +1,4 @@
-"""An RDB file from payloads of DUMP. Pure: makes bytes in order, writes nothing. Called by backup.export.
+"""An RDB file from payloads of DUMP. Pure: makes bytes in order, writes nothing. Called by backup.export_files.
 
 A payload is a type byte, the value as RDB has it, and a footer: without the footer it goes into the file as it is,
 with its key behind the type. Databases may come in any order and more than once; a key must not come twice, because

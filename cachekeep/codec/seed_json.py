@@ -1,6 +1,6 @@
 """The seed's JSON files: names, chunks, keys. Pure; written down in docs/formats/seed-json.md.
 
-Called by backup.export and backup.ingest, a chunk at a time. Payloads of DUMP go in and come out.
+Called by backup.export_files and backup.ingest, a chunk at a time. Payloads of DUMP go in and come out.
 """
 
 from __future__ import annotations

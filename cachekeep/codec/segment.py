@@ -3,7 +3,7 @@
 Writing takes two steps, so that the costly one can run in a thread: `FrameWriter` gathers records into a `RawFrame`
 where they arise, `SegmentEncoder` (or the free function `encode_frame`) compresses, seals and digests it elsewhere.
 Reading does too: `SegmentReader` finds and verifies frames, `Frame.decode` makes records of one.
-Called by backup.writer, backup.reader and backup.catalog. Source of every number: docs/formats/segment.md.
+Called by backup.writer, backup.reader and backup.catalog_chain. Source of every number: docs/formats/segment.md.
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ from cachekeep.plan.replication_group import plan_group
 from cachekeep.plan.specs import Abilities, Catalog, families_by_node, node_specs, parameter_group_names
 from cachekeep.plan.transit import switch_spec
 from cachekeep.plan.users import Entrants
+from cachekeep.rounds import woken
 
 log = structlog.get_logger()
 
@@ -361,10 +362,5 @@ def _keys_of(cluster: CacheCluster) -> tuple[NodeKey, ...]:
 
 async def _wait(wake: asyncio.Event, seconds: float) -> None:
     """Until woken, at most so long."""
-    if seconds <= 0:
-        return
-    try:
-        async with asyncio.timeout(seconds):
-            await wake.wait()
-    except TimeoutError:
-        return
+    if seconds > 0:
+        await woken(wake, seconds)

@@ -1,5 +1,6 @@
-"""Follow a source: every change into a backup, until it is told to stop. Called by `backup run --follow` and `guard`.
+"""Follow a source: every change into a backup, until it is told to stop.
 
+Called by `backup run --follow`, `backup guard` and the captures of groups (snapshot_child.capture).
 What is captured is said by the entries of a generation: from when to when every change is known. A generation stays
 open when this ends, so that the next call goes on with it; what lay between the two is a gap, but with PSYNC, whose
 stream may go on where it ended.

@@ -50,6 +50,10 @@ class Known(NamedTuple):
     pass_: int
     seq: int
 
+    def announced_since(self, pass_: int) -> bool:
+        """Whether the key was announced, and read, since that pass began: then the pass knows it no better."""
+        return bool(self.flags & SIGNALLED) and self.pass_ >= pass_
+
 
 class Put(NamedTuple):
     """One key as it was just written. digest None and ABSENT: a tombstone."""
@@ -112,6 +116,14 @@ class Index:
                 for key, *rest in self._sql.execute(query, (db, *some)):
                     found[key] = Known(*rest)
         return found
+
+    def with_known(self, records: Sequence[Record]) -> Iterator[tuple[Record, Known | None]]:
+        """Each record, database by database, with what the generation knows of its key: None where that is nothing."""
+        for db in dict.fromkeys(record.db for record in records):
+            mine = [record for record in records if record.db == db]
+            known = self.known(db, [record.key for record in mine])
+            for record in mine:
+                yield record, known.get(record.key)
 
     def put(self, puts: Iterable[Put], pass_: int, seq: int) -> None:
         with self._lock:

@@ -19,6 +19,7 @@ from cachekeep.follow.books import Book, Books, Lost
 from cachekeep.follow.chapter import Chapter, open_generation_of
 from cachekeep.follow.cluster import Cluster
 from cachekeep.follow.crew import Member
+from cachekeep.follow.homeless import Homeless
 from cachekeep.follow.lane import Lane
 from cachekeep.follow.monitor import Monitor
 from cachekeep.follow.proofs import Proofs
@@ -55,7 +56,7 @@ class KeyFollow:
         self._lanes: dict[str, Lane] = {}
         self._left: list[Lane] = []
         self._lock = threading.RLock()
-        self._homeless: dict[Changed, float] = {}
+        self._homeless = Homeless(self._owner_of)
         self._proofs = Proofs(0.0 if choice.method == "poll" else options.reconcile_s)
         self._told: Callable[[], None] = lambda: None
 
@@ -120,18 +121,8 @@ class KeyFollow:
             for volume in self.volumes():
                 lane.sweeps.want(volume, _kind(volume))
             return
-        for changed, since in keys.items():
-            other = self._owner_of(changed)
-            if other is not None and other is not lane and other.hear({changed: since}):
-                lane.hold(other)
-            elif lane.hear({changed: since}):
-                self.monitor.note(
-                    "slots are on the move: their keys are read, and more is covered, when they have arrived"
-                )
-                lane.hold(lane)
-            else:
-                with self._lock:
-                    self._homeless[changed] = since
+        if self._homeless.hand_on(lane, keys):
+            self.monitor.note("slots are on the move: their keys are read, and more is covered, when they have arrived")
 
     def has_passed(self, moment_ms: int) -> bool:
         with self._lock:
@@ -311,13 +302,7 @@ class KeyFollow:
                     self._books.lose(moves.since_ms, f"{lane.name} has slots that another node had", lane.name)
             for lane, node in moves.changed:
                 self._moved(lane, node)
-        with self._lock:
-            homeless, self._homeless = self._homeless, {}
-        for changed, since in homeless.items():
-            other = self._owner_of(changed)
-            if other is None or not other.hear({changed: since}):
-                with self._lock:
-                    self._homeless[changed] = since
+        self._homeless.bring_home()
 
     def _is_unseen_yet(self) -> bool:
         """Of polling: whether slots moved during the pass that ended is not known before another look."""

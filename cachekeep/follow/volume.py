@@ -20,6 +20,7 @@ from cachekeep.backup.writer import SegmentWriter
 from cachekeep.codec.record import NO_EXPIRY, Kind, Record
 from cachekeep.codec.slots import slot_of
 from cachekeep.follow.chapter import Chapter
+from cachekeep.follow.held import Held
 from cachekeep.follow.index import (
     ABSENT,
     CHANGED,
@@ -36,7 +37,6 @@ from cachekeep.follow.monitor import Monitor
 from cachekeep.follow.sink import Closing, Sink
 
 _SEGMENT_BYTES = 64 << 20
-_FOUND_S, _FOUND_KEYS, _FOUND_BYTES = 1.0, 5000, 8 << 20
 RECONCILE = "#reconcile"
 _TOMBSTONE, _FLUSHED, _FUNCTIONS = int(Kind.TOMBSTONE), int(Kind.FLUSHED), int(Kind.FUNCTIONS)
 
@@ -65,9 +65,7 @@ class Volume:
         self._bases: dict[tuple[str, int], tuple[SegmentWriter, int]] = {}
         self._saved = 0
         self._lost = sys.maxsize
-        # What a pass found, and is not written yet: an announcement of the key takes its place.
-        self._found: dict[tuple[int, bytes], tuple[Record, Put]] = {}
-        self._found_lane, self._found_at, self._found_bytes = "", 0.0, 0
+        self._held = Held()
         self._covered: tuple[int, int] | None = None  # what the next closed segment says
         self._written_ms = 0  # when what was written last was read
         self._functions: bytes | None = None
@@ -117,23 +115,20 @@ class Volume:
         with self._lock:
             written: list[Record] = []
             puts: list[Put] = []
-            for db in dict.fromkeys(record.db for record in records):
-                mine = [record for record in records if record.db == db]
-                known = self.index.known(db, [record.key for record in mine])
-                for record in mine:
-                    self._found.pop((db, record.key), None)
-                    put, before = self._put_of(record, CHANGED | SIGNALLED), known.get(record.key)
-                    if record.kind == _TOMBSTONE and (before is None or before.flags & ABSENT):
-                        # A pass may have read it just before it went: it must not come back by that.
-                        if before is not None or self.passing:
-                            puts.append(put)
-                        continue
-                    # What a pass wrote is written again: the two have to be told apart.
-                    if before is not None and _same(before, put) and not before.flags & FOUND:
-                        puts.append(put._replace(flags=before.flags | SIGNALLED))
-                        continue
-                    written.append(record)
-                    puts.append(put)
+            for record, before in self.index.with_known(records):
+                self._held.drop(record.db, record.key)
+                put = self._put_of(record, CHANGED | SIGNALLED)
+                if record.kind == _TOMBSTONE and (before is None or before.flags & ABSENT):
+                    # A pass may have read it just before it went: it must not come back by that.
+                    if before is not None or self.passing:
+                        puts.append(put)
+                    continue
+                # What a pass wrote is written again: the two have to be told apart.
+                if before is not None and _same(before, put) and not before.flags & FOUND:
+                    puts.append(put._replace(flags=before.flags | SIGNALLED))
+                    continue
+                written.append(record)
+                puts.append(put)
             self._write(written, lane, puts)
             return len(written)
 
@@ -150,7 +145,7 @@ class Volume:
     def flushed(self, db: int, captured_ms: int, lane: str) -> None:
         """A database was emptied. Durable when this returns: copies before it and after it have to be told apart."""
         with self._lock:
-            self._found = {key: one for key, one in self._found.items() if key[0] != db}
+            self._held.drop_database(db)
             self.close_bases()
             self._sink.add([Record(_FLUSHED, db, NO_EXPIRY, captured_ms, b"", b"")], lane, self._seq)
             self.roll(None)
@@ -170,7 +165,7 @@ class Volume:
         with self._lock:
             self.passing -= 1
             if whole:
-                self._flush_found(all_=True)
+                self._write_held()
 
     def found(self, db: int, records: Sequence[Record], lane: str, pass_: int, *, suspect: bool = False) -> list[bytes]:
         """Keys that this pass read. What differs is written; with `suspect` it is not, and those keys are returned."""
@@ -182,7 +177,7 @@ class Volume:
             puts: list[Put] = []
             for record in records:
                 before, put = known.get(record.key), self._put_of(record, 0)
-                if before is not None and (_announced(before, pass_) or _same(before, put)):
+                if before is not None and (before.announced_since(pass_) or _same(before, put)):
                     same.append(record.key)
                 elif suspect:
                     differing.append(record.key)
@@ -190,12 +185,12 @@ class Volume:
                     base.append(record)
                     puts.append(put)
                 else:
-                    self._hold(record, put._replace(flags=put.flags | CHANGED | FOUND), lane)
+                    self._held.add(record, put._replace(flags=put.flags | CHANGED | FOUND), lane)
             self.index.seen(db, same, self._pass)
             if base:
                 self._base(lane, db).add(base)
                 self.index.put(puts, self._pass, self._seq)
-            self._flush_found()
+            self._write_ripe()
             return differing
 
     def gone(self, db: int, keys: Iterable[bytes], captured_ms: int, lane: str, pass_: int) -> int:
@@ -203,11 +198,11 @@ class Volume:
         with self._lock:
             known, written = self.index.known(db, list(keys)), 0
             for key, before in known.items():
-                if not before.flags & ABSENT and not _announced(before, pass_):
+                if not before.flags & ABSENT and not before.announced_since(pass_):
                     record = Record(_TOMBSTONE, db, NO_EXPIRY, captured_ms, key, b"")
-                    self._hold(record, self._put_of(record, CHANGED), lane)
+                    self._held.add(record, self._put_of(record, CHANGED), lane)
                     written += 1
-            self._flush_found()
+            self._write_ripe()
             return written
 
     def explains(self, record: Record, pass_: int) -> bool:
@@ -218,7 +213,7 @@ class Volume:
             before = self.index.known(record.db, [record.key]).get(record.key)
             if before is None:
                 return record.kind == _TOMBSTONE
-            if _announced(before, pass_):
+            if before.announced_since(pass_):
                 return True
             put = self._put_of(record, 0)
             if record.kind == _TOMBSTONE:
@@ -266,7 +261,7 @@ class Volume:
         """Whether a segment should be closed: it is old or large enough, or nothing was said for long."""
         with self._lock:
             open_s = time.monotonic() - self._closed_at
-            if self._sink.lane is not None or self._found:
+            if self._sink.lane is not None or self._held:
                 return open_s >= self._max_lag_s or self._sink.bytes >= _SEGMENT_BYTES
             # What was written last came after the moment up to which coverage was said: it cannot be restored yet.
             said, known = self._covered or (0, 0)
@@ -275,7 +270,7 @@ class Volume:
     def roll(self, covers: tuple[int, int] | None = None) -> None:
         """Close the open segment, with what is covered by now. Raises what the store raised."""
         with self._lock:
-            self._flush_found(all_=True)
+            self._write_held()
             covers = covers or self._covered
             self._sink.roll(covers, self._seq)
             self._seq += 1
@@ -303,7 +298,7 @@ class Volume:
             self._sink.close()
             self.chapter.revive()
             self.chapter.journal.flush()  # it takes something again
-            self._found, self._covered, self._functions = {}, None, None
+            self._held, self._covered, self._functions = Held(), None, None
             self.index.unknow(lost)
             self._seq += 1
             self._saved, self._lost = self._seq - 1, sys.maxsize
@@ -376,23 +371,15 @@ class Volume:
             self._sink.roll(None, self._seq)
             self._seq += 1
 
-    def _hold(self, record: Record, put: Put, lane: str) -> None:
-        if not self._found:
-            self._found_at, self._found_bytes = time.monotonic(), 0
-        self._found_lane = lane
-        self._found[record.db, record.key] = record, put
-        self._found_bytes += len(record.payload)
+    def _write_ripe(self) -> None:
+        if self._held.is_ripe():
+            self._write_held()
 
-    def _flush_found(self, *, all_: bool = False) -> None:
-        ripe = time.monotonic() - self._found_at > _FOUND_S or self._found_bytes > _FOUND_BYTES
-        if self._found and (all_ or ripe or len(self._found) > _FOUND_KEYS):
-            found, self._found = list(self._found.values()), {}
-            self._write([record for record, _ in found], self._found_lane + RECONCILE, [put for _, put in found])
-
-
-def _announced(before: Known, pass_: int) -> bool:
-    """Whether the key was announced, and read, since that pass began: then the pass knows it no better."""
-    return bool(before.flags & SIGNALLED) and before.pass_ >= pass_
+    def _write_held(self) -> None:
+        """What passes found."""
+        if self._held:
+            records, puts, lane = self._held.take()
+            self._write(records, lane + RECONCILE, puts)
 
 
 def _same(before: Known | None, put: Put) -> bool:

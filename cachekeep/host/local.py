@@ -24,12 +24,12 @@ from cachekeep.domain.nodes import Address, NodeKey, NodeSpec, Process, ProgramK
 from cachekeep.domain.transit import AUTHORITY, CERTIFICATE, Listening
 from cachekeep.domain.world import WorldError
 from cachekeep.host import folder as files
-from cachekeep.host import keeping
+from cachekeep.host import keeping, saved_mark
 from cachekeep.host.authority import Authority, validity_of
 from cachekeep.host.exits import Handle, hold, wait_briefly
 from cachekeep.host.folder import told_as_world_error
 from cachekeep.host.listening import recorded, refuse_taken, write_listening
-from cachekeep.host.persisted import RDB, forked_at, kept_in, to_load
+from cachekeep.host.persisted import RDB, kept_in, to_load
 from cachekeep.host.process import DELETED, inhabitants, is_alive, look, mark_of, working_folder
 from cachekeep.host.seed import plant
 from cachekeep.host.spawn import kill_child, prepare, reap, spawn
@@ -82,11 +82,13 @@ class LocalHost:
 
     async def start(self, spec: NodeSpec, install: EngineInstall | None, *, keep_data: bool) -> Process:
         """See Host.start. Raises ValueError when spec.config sets what only Cachekeep sets, or cannot be quoted."""
-        process = self.find(spec.key)
-        if process is None:
-            process = await asyncio.to_thread(self._start, spec, install, keep_data)
-            self._known[spec.key] = process
-        return process
+        # Whatever the machine refuses on the way, such as one more open file, is tried again.
+        with told_as_world_error("start a node in", self._folder(spec.key)):
+            process = self.find(spec.key)
+            if process is None:
+                process = await asyncio.to_thread(self._start, spec, install, keep_data)
+                self._known[spec.key] = process
+            return process
 
     def _start(self, spec: NodeSpec, install: EngineInstall | None, keep_data: bool) -> Process:
         folder = self._folder(spec.key)
@@ -268,17 +270,7 @@ class LocalHost:
         return self._folder(key).is_dir()
 
     def is_saved(self, key: NodeKey) -> bool:
-        """The mark is made before the engine saves: it counts only with data that is not older, even where another
-        save, of a snapshot perhaps, ended after the mark. That is told in whole seconds."""
-        folder = self._folder(key)
-        try:
-            marked = (folder / "saved").stat()
-            if (folder / "dump.rdb").stat().st_mtime_ns < marked.st_mtime_ns:
-                return False
-        except FileNotFoundError:
-            return False
-        forked = forked_at(folder / "dump.rdb")
-        return forked is not None and forked >= int(marked.st_mtime)
+        return saved_mark.is_saved(self._folder(key))
 
     def note_keeping(self, key: NodeKey, values: Mapping[str, str], *, done: bool) -> bool:
         """See Host.note_keeping."""
@@ -293,24 +285,13 @@ class LocalHost:
             return kept_in(folder, config)
 
     def is_marked(self, key: NodeKey) -> bool:
-        return (self._folder(key) / "saved").exists()
+        return saved_mark.is_marked(self._folder(key))
 
     def started_since_saved(self, key: NodeKey) -> bool:
-        folder = self._folder(key)
-        try:
-            return (folder / "node.json").stat().st_mtime_ns > (folder / "saved").stat().st_mtime_ns
-        except FileNotFoundError:
-            return False
+        return saved_mark.started_since(self._folder(key))
 
     def mark_saved(self, key: NodeKey, saved: bool) -> None:
-        folder = self._folder(key)
-        with told_as_world_error("mark the data set in", folder):
-            if saved:
-                files.write_whole(folder / "saved", f"{time.time():.3f}\n")
-            else:
-                (folder / "saved").unlink(missing_ok=True)
-            if folder.is_dir():
-                files.sync_folder(folder)
+        saved_mark.mark(self._folder(key), saved=saved)
 
     async def remove(self, key: NodeKey) -> None:
         process = self.find(key)

@@ -20,6 +20,7 @@ from cachekeep.domain.ports import Clock, Conflict, Resource, Store, WorldError
 from cachekeep.domain.replication_group import ReplicationGroup
 from cachekeep.logs.lane import Lane, Route
 from cachekeep.logs.source import EngineSource, SlowSource, Source
+from cachekeep.rounds import woken
 
 log = structlog.get_logger()
 
@@ -66,12 +67,8 @@ class LogKeeper:
             while True:
                 self._changed.clear()
                 await self._look()
-                try:
-                    async with asyncio.timeout(LOOK_EVERY_S):
-                        await self._changed.wait()
-                except TimeoutError:
-                    continue
-                await asyncio.sleep(GATHER_S)
+                if await woken(self._changed, LOOK_EVERY_S):
+                    await asyncio.sleep(GATHER_S)
         finally:
             await self._end(list(self._lanes))
 

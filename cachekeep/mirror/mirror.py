@@ -9,28 +9,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from cachekeep.backup.catalog import CatalogError
-from cachekeep.backup.pacing import Halt, Halted
+from cachekeep.backup.pacing import Halted
 from cachekeep.backup.survey import survey
 from cachekeep.backup.survey_types import Survey
 from cachekeep.codec.info import count_keys, parse_info
-from cachekeep.domain.blobs import BlobError
 from cachekeep.domain.migration import Migration, SourceFacts
 from cachekeep.domain.remote import Connection, Refusal, Remote, RemoteError, RemoteFault
 from cachekeep.follow.choose import Rung, ladder
 from cachekeep.follow.crew import Member
-from cachekeep.follow.keeping import Keeping
 from cachekeep.follow.lane import Lane
 from cachekeep.follow.monitor import Monitor
 from cachekeep.follow.signals import Changed
-from cachekeep.follow.types import FollowMethod, FollowOptions
+from cachekeep.follow.types import FollowMethod
+from cachekeep.mirror.crew import CLOSE_S, LAST_ROUND_S, CopyCrew
 from cachekeep.mirror.target import Target, TargetLost
 from cachekeep.plan.latch import has_its_data
-
-_FOR_EVER_S = 1e9
-_LAST_ROUND_S, _CLOSE_S = 30.0, 5.0
-# So that a copy leaves the service, in whose process it runs, time for everything else.
-_KEYS_PER_S = 20_000
 
 
 @dataclass(frozen=True)
@@ -41,20 +34,18 @@ class Mark:
     passes: int
 
 
-class Mirror:
+class Mirror(CopyCrew):
     """run_id: of the process of the source that is copied; "" before it was ever asked. held: why it is not copied from
     again, in words; "" while it is.
     """
 
     def __init__(self, source: Remote, own: Remote, migration: Migration) -> None:
+        super().__init__(Target(own, self._still_same, self._pass_again))
         self.remote, self._migration = source, migration
-        self.options = FollowOptions(reconcile_s=0.0, patience_s=_FOR_EVER_S, max_keys_per_s=_KEYS_PER_S)
-        self.halt = Halt()
         self.run_id, self.held = migration.run_id, ""
         self.method: FollowMethod = "poll"
         self.patterns: tuple[str, ...] = ()
         self.monitor = Monitor(self.method)
-        self.target = Target(own, self._still_same, self._pass_again)
         self._lane: Lane | None = None
         self._guard: Connection | None = None
 
@@ -79,7 +70,7 @@ class Mirror:
         """End its threads and connections; the group keeps what it has."""
         self.halt.set()
         if self._lane is not None:
-            self._lane.join(_CLOSE_S)
+            self._lane.join(CLOSE_S)
         self.target.close()
         if self._guard is not None:
             self._guard.close()
@@ -128,7 +119,7 @@ class Mirror:
         assert self._lane is not None  # noqa: S101 - begun
         connected = self._lane.connected
         self._lane.leave()
-        self._lane.join(_LAST_ROUND_S)
+        self._lane.join(LAST_ROUND_S)
         if self._lane.error is not None:
             raise self._lane.error
         if not connected or not self._lane.done or self.target.refused:
@@ -147,21 +138,9 @@ class Mirror:
 
     # What the lane sees
 
-    def volumes(self) -> list[Keeping]:
-        return [self.target]
-
     def came_back(self, lane: Member, lost_ms: int | None, reason: str) -> None:
         self._admit()
         lane.sweeps.want(self.target, "gap")
-
-    def doubt(self, lane: Member, since_ms: int | None, reason: str) -> None:
-        lane.sweeps.want(self.target, "gap")
-
-    def fell_behind(self, lane: Member, seconds: float) -> None:
-        """Values may be of any moment within the round: they are read and written all the same."""
-
-    def missed(self, lane: Member, keys: int) -> None:
-        """No pass here is a proof."""
 
     def elsewhere(self, lane: Member, keys: dict[Changed, float]) -> None:
         raise RemoteError(RemoteFault.FOREIGN, "the source went into cluster mode", "begin the migration anew")
@@ -171,12 +150,6 @@ class Mirror:
 
     def is_gone(self, lane: Member) -> bool:
         return False
-
-    def store_failed(self, error: BlobError | CatalogError) -> None:
-        raise error
-
-    def skip(self, db: int, key: bytes, reason: str) -> None:
-        self.target.refused[db, key] = reason
 
     # Inside
 

@@ -28,6 +28,7 @@ from cachekeep.domain.replication_group import ReplicationGroup
 from cachekeep.domain.serverless import shown_text
 from cachekeep.mirror.shards import ShardMirror
 from cachekeep.mirror.target import TargetLost
+from cachekeep.rounds import Rounds
 
 log = structlog.get_logger()
 
@@ -59,27 +60,16 @@ class RegionalMirroring:
 
     def __init__(self, doors: RegionalDoors) -> None:
         self._doors = doors
-        self._tasks: dict[GlobalMember, asyncio.Task[None]] = {}
+        self._rounds = Rounds[GlobalMember](LOOK_EVERY_S)
 
     async def run(self) -> None:
-        try:
-            while True:
-                self._look()
-                await asyncio.sleep(LOOK_EVERY_S)
-        finally:
-            running = list(self._tasks.values())
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
-            self._tasks.clear()
+        await self._rounds.run(self._look)
 
     def _look(self) -> None:
-        self._tasks = {member: task for member, task in self._tasks.items() if not task.done()}
         for found in self._doors.store.all(GlobalGroup):
             for member in found.secondaries:
-                if member not in self._tasks and self._is_mirrored(member):
-                    running = Following(self._doors, found.id, member).run()
-                    self._tasks[member] = asyncio.create_task(running, name=f"copy for {member}")
+                if self._is_mirrored(member):
+                    self._rounds.begin(member, Following(self._doors, found.id, member).run, f"copy for {member}")
 
     def _is_mirrored(self, member: GlobalMember) -> bool:
         group = self._doors.store.get(ReplicationGroup, member.region, member.group_id)

@@ -23,6 +23,7 @@ from cachekeep.domain.serverless import shown_text
 from cachekeep.mirror.mirror import Mark, Mirror
 from cachekeep.mirror.target import TargetLost
 from cachekeep.plan.migration import COMPLETE_WITHIN_S, not_started
+from cachekeep.rounds import Rounds
 
 log = structlog.get_logger()
 
@@ -49,38 +50,21 @@ class Mirroring:
 
     def __init__(self, doors: Doors) -> None:
         self._doors = doors
-        self._tasks: dict[Key, asyncio.Task[None]] = {}
-        self._wake = asyncio.Event()
+        self._rounds = Rounds[Key](LOOK_EVERY_S)
         doors.store.subscribe(self._changed)
 
     async def run(self) -> None:
-        try:
-            while True:
-                self._wake.clear()
-                self._look()
-                try:
-                    async with asyncio.timeout(LOOK_EVERY_S):
-                        await self._wake.wait()
-                except TimeoutError:
-                    continue
-        finally:
-            running = list(self._tasks.values())
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
-            self._tasks.clear()
+        await self._rounds.run(self._look)
 
     def _changed(self, resources: Sequence[Resource]) -> None:
         if any(isinstance(one, ReplicationGroup) and one.migration is not None for one in resources):
-            self._wake.set()
+            self._rounds.wake()
 
     def _look(self) -> None:
-        self._tasks = {key: task for key, task in self._tasks.items() if not task.done()}
         for group in self._doors.store.all(ReplicationGroup):
-            key = group.region, group.id
-            if key not in self._tasks and _wanted(group) is not None:
-                copying = Copying(self._doors, key).run()
-                self._tasks[key] = asyncio.create_task(copying, name=f"copy for {group.id}")
+            if _wanted(group) is not None:
+                key = group.region, group.id
+                self._rounds.begin(key, Copying(self._doors, key).run, f"copy for {group.id}")
 
 
 class Copying:

@@ -11,28 +11,22 @@ import threading
 import time
 from dataclasses import dataclass
 
-from cachekeep.backup.catalog import CatalogError
-from cachekeep.backup.pacing import Halt, Halted
+from cachekeep.backup.pacing import Halted
 from cachekeep.backup.survey import survey
 from cachekeep.backup.survey_types import Survey
 from cachekeep.codec.info import count_keys, parse_info
 from cachekeep.codec.slots import slot_of
-from cachekeep.domain.blobs import BlobError
 from cachekeep.domain.remote import Connection, Refusal, Remote, RemoteError, RemoteFault
 from cachekeep.domain.slots import SLOTS
 from cachekeep.follow.cluster import Cluster
 from cachekeep.follow.crew import Member
-from cachekeep.follow.keeping import Keeping
+from cachekeep.follow.homeless import Homeless
 from cachekeep.follow.lane import Lane
 from cachekeep.follow.monitor import Monitor
 from cachekeep.follow.signals import Changed
-from cachekeep.follow.types import FollowMethod, FollowOptions
+from cachekeep.follow.types import FollowMethod
+from cachekeep.mirror.crew import CLOSE_S, LAST_ROUND_S, CopyCrew
 from cachekeep.mirror.target import Target
-
-_FOR_EVER_S = 1e9
-_LAST_ROUND_S, _CLOSE_S = 30.0, 5.0
-# So that a copy leaves the service, in whose process it runs, time for everything else.
-_KEYS_PER_S = 20_000
 
 
 @dataclass(frozen=True)
@@ -43,22 +37,20 @@ class _Guard:
     run_id: str
 
 
-class ShardMirror:
+class ShardMirror(CopyCrew):
     """run_ids: processes of the source that are, or were, copied from. held: lane -> why it is not copied from."""
 
     def __init__(self, source: Remote, own: Remote, run_ids: tuple[str, ...]) -> None:
+        super().__init__(Target(own, self._still_same, self._pass_again))
         self.remote, self.run_ids = source, frozenset(run_ids)
-        self.options = FollowOptions(reconcile_s=0.0, patience_s=_FOR_EVER_S, max_keys_per_s=_KEYS_PER_S)
-        self.halt = Halt()
         self.held: dict[str, str] = {}
         self.method: FollowMethod = "tracking"
         self.patterns: tuple[str, ...] = ()
         self.monitor = Monitor(self.method)
-        self.target = Target(own, self._still_same, self._pass_again)
         self._cluster: Cluster | None = None
         self._lanes: dict[str, Lane] = {}
         self._left: list[Lane] = []
-        self._homeless: dict[Changed, float] = {}
+        self._homeless = Homeless(self._owner_of)
         self._guards: dict[str, _Guard] = {}
         self._lock = threading.RLock()
 
@@ -76,7 +68,7 @@ class ShardMirror:
         with self._lock:
             lanes = [*self._lanes.values(), *self._left]
         for lane in lanes:
-            lane.join(_CLOSE_S)
+            lane.join(CLOSE_S)
         if self._cluster is not None:
             self._cluster.join()
         self.target.close()
@@ -101,7 +93,7 @@ class ShardMirror:
             for lane, node in moves.changed:
                 if lane.now_is(node):
                     lane.sweeps.want(self.target, "gap")
-        self._bring_home()
+        self._homeless.bring_home()
 
     def why_not_whole(self) -> str:
         """Why it is not in sync, in words."""
@@ -154,7 +146,7 @@ class ShardMirror:
         for lane in lanes:
             lane.leave()
         for lane in lanes:
-            lane.join(_LAST_ROUND_S)
+            lane.join(LAST_ROUND_S)
             if lane.error is not None:
                 raise lane.error
         if not connected or not all(lane.done for lane in lanes) or self.target.refused or self._homeless:
@@ -163,35 +155,15 @@ class ShardMirror:
 
     # What lanes see
 
-    def volumes(self) -> list[Keeping]:
-        return [self.target]
-
     def came_back(self, lane: Member, lost_ms: int | None, reason: str) -> None:
         self._admit(lane.name)
         lane.sweeps.want(self.target, "gap")
-
-    def doubt(self, lane: Member, since_ms: int | None, reason: str) -> None:
-        lane.sweeps.want(self.target, "gap")
-
-    def fell_behind(self, lane: Member, seconds: float) -> None:
-        """Values may be of any moment within the round: they are read and written all the same."""
-
-    def missed(self, lane: Member, keys: int) -> None:
-        """No pass here is a proof."""
 
     def elsewhere(self, lane: Member, keys: dict[Changed, float]) -> None:
         """To the lane that has their slots now; until it has read them nothing more has arrived."""
         assert self._cluster is not None  # noqa: S101 - begun
         self._cluster.look_soon()
-        for changed, since in keys.items():
-            other = self._owner_of(changed)
-            if other is not None and other is not lane and other.hear({changed: since}):
-                lane.hold(other)
-            elif lane.hear({changed: since}):
-                lane.hold(lane)
-            else:
-                with self._lock:
-                    self._homeless[changed] = since
+        self._homeless.hand_on(lane, keys)
 
     def has_passed(self, moment_ms: int) -> bool:
         return not self._homeless and all((lane.watermark_ms or 0) > moment_ms for lane in self._all())
@@ -199,12 +171,6 @@ class ShardMirror:
     def is_gone(self, lane: Member) -> bool:
         with self._lock:
             return self._lanes.get(lane.name) is not lane
-
-    def store_failed(self, error: BlobError | CatalogError) -> None:
-        raise error
-
-    def skip(self, db: int, key: bytes, reason: str) -> None:
-        self.target.refused[db, key] = reason
 
     # Inside
 
@@ -227,15 +193,6 @@ class ShardMirror:
         name = self._cluster.owner_of(slot_of(changed[1]))
         with self._lock:
             return self._lanes.get(name or "")
-
-    def _bring_home(self) -> None:
-        with self._lock:
-            homeless, self._homeless = self._homeless, {}
-        for changed, since in homeless.items():
-            other = self._owner_of(changed)
-            if other is None or not other.hear({changed: since}):
-                with self._lock:
-                    self._homeless[changed] = since
 
     def _pass_again(self) -> None:
         for lane in self._all():

@@ -19,7 +19,7 @@ from cachekeep.codec.record import NO_EXPIRY, Kind, Record
 from cachekeep.codec.resp import pack
 from cachekeep.codec.slots import slot_of
 from cachekeep.domain.remote import Refusal, Remote, RemoteError, Reply
-from cachekeep.follow.index import ABSENT, CHANGED, SIGNALLED, Index, Known, Put, digest_of, flags_of
+from cachekeep.follow.index import ABSENT, CHANGED, SIGNALLED, Index, Put, digest_of, flags_of
 
 _SCAN_COUNT = 1000
 _EXCHANGE_COMMANDS, _EXCHANGE_BYTES = 500, 4 << 20
@@ -90,14 +90,11 @@ class Target:
         with self._lock:
             written: list[Record] = []
             puts: list[Put] = []
-            for db in dict.fromkeys(record.db for record in records):
-                mine = [record for record in records if record.db == db]
-                known = self.index.known(db, [record.key for record in mine])
-                for record in mine:
-                    before, put = known.get(record.key), _put(record, CHANGED | SIGNALLED)
-                    puts.append(put)
-                    if before is None or before.digest is None or before.digest != put.digest:
-                        written.append(record)
+            for record, before in self.index.with_known(records):
+                put = _put(record, CHANGED | SIGNALLED)
+                puts.append(put)
+                if before is None or before.digest is None or before.digest != put.digest:
+                    written.append(record)
             self._write(written, lane)
             self.index.put(puts, self._pass, 0)
             return len(written)
@@ -138,7 +135,7 @@ class Target:
             same, other, puts = list[bytes](), list[Record](), list[Put]()
             for record in records:
                 before, put = known.get(record.key), _put(record, CHANGED)
-                if before is not None and (_announced(before, pass_) or before.digest == put.digest):
+                if before is not None and (before.announced_since(pass_) or before.digest == put.digest):
                     same.append(record.key)
                 else:
                     other.append(record)
@@ -156,7 +153,7 @@ class Target:
             records = [
                 Record(_TOMBSTONE, db, NO_EXPIRY, captured_ms, key, b"")
                 for key, before in known.items()
-                if not before.flags & ABSENT and not _announced(before, pass_)
+                if not before.flags & ABSENT and not before.announced_since(pass_)
             ]
             self._write(records, lane)
             self.index.put([_put(record, CHANGED) for record in records], self._pass, 0)
@@ -282,8 +279,3 @@ def _put(record: Record, flags: int) -> Put:
     if record.kind == _TOMBSTONE:
         return Put(record.db, record.key, slot, None, flags | ABSENT)
     return Put(record.db, record.key, slot, digest_of(record), flags | flags_of(record))
-
-
-def _announced(before: Known, pass_: int) -> bool:
-    """Whether the key was announced, and read, since that pass began: then the pass knows it no better."""
-    return bool(before.flags & SIGNALLED) and before.pass_ >= pass_

@@ -25,6 +25,7 @@ from cachekeep.domain.replication_group import ReplicationGroup
 from cachekeep.monitor.census import Measured
 from cachekeep.monitor.target_names import named
 from cachekeep.monitor.target_rows import row_of
+from cachekeep.rounds import woken
 
 log = structlog.get_logger()
 
@@ -87,11 +88,7 @@ class Targets:
         while True:
             self._wake.clear()
             await self.look()
-            try:
-                async with asyncio.timeout(self._interval_s):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+            await woken(self._wake, self._interval_s)
 
     async def look(self) -> None:
         """At every target, once."""

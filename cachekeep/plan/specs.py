@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 
 from cachekeep.domain.access import Rules
 from cachekeep.domain.acl_commands import Commands
@@ -54,53 +53,32 @@ def node_specs(
     of their replication group, which any node may come to hold. entrants: who may log in. Raises KeyError for a group
     that is missing.
     """
-    specs: dict[NodeKey, NodeSpec] = {}
+    maker = _Maker(groups, catalog, abilities, clustered, tuple(endpoints), entrants)
+    return {spec.key: spec for cluster in clusters for spec in maker.specs_of(cluster)}
 
+
+@dataclass(frozen=True)
+class _Maker:
+    """See node_specs."""
+
+    groups: Mapping[str, ParameterGroup]
+    catalog: Catalog
+    abilities: Abilities
+    clustered: bool
+    endpoints: tuple[Address, ...]
+    entrants: Entrants
     # Once for all nodes of a version: it may be a hundred users.
-    @cache
-    def told(engine: Engine, version: EngineVersion) -> Rules:
-        return node_users(entrants, catalog.commands, engine, version)
+    _rules: dict[tuple[Engine, EngineVersion], Rules] = field(default_factory=dict)
 
-    def add(cluster: CacheCluster, node: CacheNode, engine: Engine, version: EngineVersion, group_name: str) -> None:
-        group = groups[group_name]
-        config = engine_config(
-            catalog.families[group.family],
-            group.values,
-            catalog.node_types[cluster.node_type_of(node)],
-            engine,
-            version,
-            can_defrag=(engine, version) in abilities.defrag,
-            open_files=abilities.open_files,
-            clustered=clustered,
-        )
-        key = cluster.key(node)
-        link = link_of(key.region, cluster.replication_group_id or cluster.id, entrants) if engine.speaks_resp else ""
-        hosts = certified(cluster, endpoints)
-        specs[key] = NodeSpec(
-            key,
-            engine,
-            version,
-            node.address,
-            _as_serverless(config, cluster),
-            link=link,
-            users=told(engine, version) if engine.speaks_resp else (),
-            transit=cluster.transit,
-            hosts=hosts,
-            transit_moves=cluster.transit_moves,
-            seed=cluster.seed if cluster.status is Status.CREATING else None,
-        )
-
-    for cluster in clusters:
+    def specs_of(self, cluster: CacheCluster) -> Iterator[NodeSpec]:
         engine, version = cluster.runs
         for node in cluster.nodes:
-            add(cluster, node, engine, version, cluster.parameter_group)
-        if cluster.spare is not None:
-            spare = cluster.spare
-            add(cluster, spare.node, spare.engine, spare.version, spare.parameter_group)
+            yield self._node(cluster, node, engine, version, cluster.parameter_group)
+        if (spare := cluster.spare) is not None:
+            yield self._node(cluster, spare.node, spare.engine, spare.version, spare.parameter_group)
         if cluster.configuration_endpoint is not None:
-            key = cluster.discovery_key
-            specs[key] = NodeSpec(
-                key,
+            yield NodeSpec(
+                cluster.discovery_key,
                 Engine.MEMCACHED,
                 version,
                 cluster.configuration_endpoint,
@@ -108,7 +86,47 @@ def node_specs(
                 transit=cluster.transit,
                 hosts=certified(cluster, ()),
             )
-    return specs
+
+    def _node(
+        self, cluster: CacheCluster, node: CacheNode, engine: Engine, version: EngineVersion, group_name: str
+    ) -> NodeSpec:
+        key = cluster.key(node)
+        config = self._config(cluster.node_type_of(node), engine, version, self.groups[group_name])
+        link = ""
+        if engine.speaks_resp:
+            link = link_of(key.region, cluster.replication_group_id or cluster.id, self.entrants)
+        return NodeSpec(
+            key,
+            engine,
+            version,
+            node.address,
+            _as_serverless(config, cluster),
+            link=link,
+            users=self._users(engine, version) if engine.speaks_resp else (),
+            transit=cluster.transit,
+            hosts=certified(cluster, self.endpoints),
+            transit_moves=cluster.transit_moves,
+            seed=cluster.seed if cluster.status is Status.CREATING else None,
+        )
+
+    def _config(
+        self, node_type: str, engine: Engine, version: EngineVersion, group: ParameterGroup
+    ) -> Mapping[str, str]:
+        return engine_config(
+            self.catalog.families[group.family],
+            group.values,
+            self.catalog.node_types[node_type],
+            engine,
+            version,
+            can_defrag=(engine, version) in self.abilities.defrag,
+            open_files=self.abilities.open_files,
+            clustered=self.clustered,
+        )
+
+    def _users(self, engine: Engine, version: EngineVersion) -> Rules:
+        if (engine, version) not in self._rules:
+            self._rules[engine, version] = node_users(self.entrants, self.catalog.commands, engine, version)
+        return self._rules[engine, version]
 
 
 def certified(cluster: CacheCluster, endpoints: Iterable[Address]) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Whom a connection trusts: by default the certificate authorities of the system, and the host's name is checked.
 
-Used by remote.open and remote.dial. Reads files, opens no connection.
+Used by remote.open. Reads files, opens no connection.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Serverless caches: follows what they hold, and writes what they shall be able to hold."""
+"""Serverless caches: follows what they hold and use, and writes what they shall be able to hold, and their status."""

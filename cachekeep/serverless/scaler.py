@@ -1,8 +1,8 @@
 """The scaler: looks at what each serverless cache holds, and writes to the store what it shall be able to hold.
 
-Control then brings the nodes there, as it does for any group. Nothing is remembered between looks but since when a
-cache is too large, so a service that was killed anywhere goes on where the store is. The room stands above the API's:
-members are made and claimed as its operations make them.
+Control then brings the nodes there, as it does for any group. Between looks only what was seen is remembered (what each
+shard held last, since when a cache is too large, who was told of its limit), so a service that was killed anywhere goes
+on where the store is. The room stands above the API's: members are made and claimed as its operations make them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from cachekeep.domain.metrics import Current, Subject
 from cachekeep.domain.ports import Conflict, Resource
 from cachekeep.domain.replication_group import ReplicationGroup
 from cachekeep.domain.serverless import ServerlessCache, ServerlessStatus
+from cachekeep.rounds import woken
 from cachekeep.serverless import life
 from cachekeep.serverless.grow import Grower
 from cachekeep.serverless.usage import Usage
@@ -28,7 +29,7 @@ INTERVAL_S = 1.0
 
 
 class Scaler:
-    """current: what monitoring saw of a node last; it asks each one every second."""
+    """current: what monitoring saw last of a node, each of which it asks every second, or of a cache as a whole."""
 
     def __init__(self, services: Services, current: Callable[[Subject], Current | None]) -> None:
         self._services = services
@@ -52,11 +53,7 @@ class Scaler:
                     log.exception("a serverless cache could not be looked after", cache=cache.name)
                 # Others have their turn between two caches.
                 await asyncio.sleep(0)
-            try:
-                async with asyncio.timeout(INTERVAL_S):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+            await woken(self._wake, INTERVAL_S)
 
     def _look(self, cache: ServerlessCache) -> None:
         store = self._services.store

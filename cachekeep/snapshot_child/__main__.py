@@ -1,8 +1,7 @@
 """`python -m cachekeep.snapshot_child`: an order from standard input, what comes of it on standard output.
 
-The first line of standard input is the order, with the password of the engines if there is one: neither argv nor
-environment has a secret. The pipe stays open for as long as the service wants the work: when it closes, also because
-the service was killed, the work halts and what is half done is removed.
+When the pipe closes by which it was given (snapshot_child.pipes), the work halts and what is half done is removed. On
+standard output:
 
     {"began": "<generation>"}          before its first byte is written
     {"done": {...}}                    see domain.snapshot_work.Outcome
@@ -12,10 +11,6 @@ the service was killed, the work halts and what is half done is removed.
 from __future__ import annotations
 
 import os
-import sys
-import threading
-
-import msgspec
 
 from cachekeep.backup.catalog import CatalogError
 from cachekeep.backup.copy_types import Stopped
@@ -25,18 +20,13 @@ from cachekeep.codec.segment import SegmentError
 from cachekeep.domain.blobs import BlobError
 from cachekeep.domain.remote import Refusal, RemoteError, ScratchError
 from cachekeep.domain.snapshot_work import WorkFailed
-from cachekeep.snapshot_child.compose import Wish
 from cachekeep.snapshot_child.order import carried_out
-
-# So long may what is half done take to be removed once the service is gone.
-_END_S = 30.0
+from cachekeep.snapshot_child.pipes import given, tell
 
 
 def main() -> int:
     os.umask(0o077)
-    wish = msgspec.json.decode(sys.stdin.buffer.readline(), type=Wish)
-    stop = threading.Event()
-    threading.Thread(target=_await_end_of_input, args=(stop,), daemon=True).start()
+    wish, stop = given()
     try:
         tell({"done": carried_out(wish, lambda generation: tell({"began": generation}), stop)})
     except (Stopped, Halted):
@@ -48,23 +38,6 @@ def main() -> int:
     except (CatalogError, BlobError, ScratchError, SegmentError, DumpError, OSError) as error:
         tell({"failed": str(error), "again": False})
     return 0
-
-
-def tell(line: object) -> None:
-    """One line; nobody to tell it to is no error: the service is gone, and what stands in the store is taken up."""
-    try:
-        sys.stdout.buffer.write(msgspec.json.encode(line) + b"\n")
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        return
-
-
-def _await_end_of_input(stop: threading.Event) -> None:
-    while os.read(0, 4096):
-        continue
-    stop.set()
-    threading.Event().wait(_END_S)
-    os._exit(1)
 
 
 if __name__ == "__main__":

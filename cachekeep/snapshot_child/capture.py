@@ -1,7 +1,6 @@
 """`python -m cachekeep.snapshot_child.capture`: keeps every moment of a group while its standard input is open.
 
-Its first line is the wish, with the password of the engines if there is one: neither argv nor environment has a secret.
-When it closes, also because the service was killed, what was captured is sealed. On standard output:
+When that closes (snapshot_child.pipes), what was captured is sealed. On standard output:
 
     {"kind": "following", "text": "<method>"}   every change is caught from here on, and again after a trouble
     {"kind": "trouble", "text": "..."}          nothing has been caught for a while
@@ -26,11 +25,9 @@ from cachekeep.domain.continuous import CaptureNews, CaptureOrder
 from cachekeep.domain.remote import Connection, Remote
 from cachekeep.follow.follow import follow
 from cachekeep.follow.types import Choice, FollowOptions, FollowStatus
-from cachekeep.snapshot_child.__main__ import tell
 from cachekeep.snapshot_child.compose import Wish, engine_at
+from cachekeep.snapshot_child.pipes import given, tell
 
-# So long may sealing take once the service is gone.
-_END_S = 30.0
 # A source may be away for so long before the service is asked whether another node is the primary now.
 _PATIENCE_S = 60.0
 # A failover takes some seconds, and is no trouble.
@@ -84,9 +81,7 @@ class _Teller:
 
 def main() -> int:
     os.umask(0o077)
-    wish = msgspec.json.decode(sys.stdin.buffer.readline(), type=Wish)
-    stop = threading.Event()
-    threading.Thread(target=_await_end_of_input, args=(stop,), daemon=True).start()
+    wish, stop = given()
     try:
         _capture(wish, msgspec.json.decode(wish.order, type=CaptureOrder), stop)
     except (*backups.ERRORS, *backups.STOPS, OSError) as error:
@@ -126,14 +121,6 @@ def _expire(opened: Repository, hours: int, stop: threading.Event) -> None:
                 tell(CaptureNews("expired", removal.name))
         except backups.ERRORS as error:
             print(f"nothing can be removed: {error}", file=sys.stderr, flush=True)
-
-
-def _await_end_of_input(stop: threading.Event) -> None:
-    while os.read(0, 4096):
-        continue
-    stop.set()
-    threading.Event().wait(_END_S)
-    os._exit(1)
 
 
 if __name__ == "__main__":

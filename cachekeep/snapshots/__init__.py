@@ -1,4 +1,5 @@
-"""Snapshots: what is wanted of them stands in the store; this service has it carried out, and writes down what came.
+"""Snapshots and continuous backups: what is wanted stands in the store; here it is had done, and what came of it told.
 
-A service beside control: it reads and writes the store, and sees the data through domain.snapshot_work alone.
+Services beside control: they read and write the store, and see the data through domain.snapshot_work and
+domain.continuous alone.
 """

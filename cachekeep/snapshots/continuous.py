@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 import structlog
 
@@ -17,6 +18,7 @@ from cachekeep.domain.events import Event, Note, SourceType
 from cachekeep.domain.ports import Clock, Conflict, Resource, Store, WorldError
 from cachekeep.domain.replication_group import ReplicationGroup
 from cachekeep.domain.snapshot_work import WorkFailed
+from cachekeep.rounds import Rounds
 
 log = structlog.get_logger()
 
@@ -36,8 +38,7 @@ class Continuous:
 
     def __init__(self, store: Store, worker: CaptureWorker, clock: Clock) -> None:
         self._store, self._worker, self._clock = store, worker, clock
-        self._wake = asyncio.Event()
-        self._tasks: dict[Key, asyncio.Task[None]] = {}
+        self._rounds = Rounds[Key](LOOK_EVERY_S)
         self._orders: dict[Key, CaptureOrder] = {}
         self._ending: set[Key] = set()
         self._in_trouble: set[Key] = set()
@@ -45,24 +46,10 @@ class Continuous:
 
     def _changed(self, resources: Sequence[Resource]) -> None:
         if any(isinstance(one, (ReplicationGroup, CacheCluster)) for one in resources):
-            self._wake.set()
+            self._rounds.wake()
 
     async def run(self) -> None:
-        try:
-            while True:
-                self._wake.clear()
-                self._look()
-                try:
-                    async with asyncio.timeout(LOOK_EVERY_S):
-                        await self._wake.wait()
-                except TimeoutError:
-                    continue
-        finally:
-            running = list(self._tasks.values())
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
-            self._tasks.clear()
+        await self._rounds.run(self._look)
 
     def _look(self) -> None:
         """End what is no longer wanted so, begin what is and does not run."""
@@ -70,17 +57,17 @@ class Continuous:
         for group in self._store.all(ReplicationGroup):
             if (order := self._order(group)) is not None:
                 wanted[group.region, group.id] = order
-        for key, task in self._tasks.items():
+        for key in self._rounds.under_way():
             if key not in self._ending and wanted.get(key) != self._orders[key]:
                 self._ending.add(key)
-                task.cancel()
+                self._rounds.cancel(key)
                 if key not in wanted:
                     self._write(self._orders[key], "continuous backup ends; what it kept stays", event=False)
         self._in_trouble &= wanted.keys()
         for key, order in wanted.items():
-            if key not in self._tasks:
+            if key not in self._rounds.under_way():
                 self._orders[key] = order
-                self._tasks[key] = asyncio.create_task(self._kept(key, order), name=f"continuous backup {order.group}")
+                self._rounds.begin(key, partial(self._kept, key, order), f"continuous backup {order.group}")
 
     def _order(self, group: ReplicationGroup) -> CaptureOrder | None:
         try:
@@ -121,9 +108,8 @@ class Continuous:
             log.exception("a continuous backup failed, begun again", group=order.group)
             await asyncio.sleep(FIRST_PAUSE_S)
         finally:
-            self._tasks.pop(key, None)
             self._ending.discard(key)
-            self._wake.set()
+            self._rounds.wake()
 
     def _told(self, order: CaptureOrder, news: CaptureNews) -> None:
         match news.kind:

@@ -21,6 +21,7 @@ from cachekeep.domain.replication_group import ReplicationGroup
 from cachekeep.domain.restore import RestorePhase
 from cachekeep.domain.snapshot import Snapshot, SnapshotStatus
 from cachekeep.domain.snapshot_work import SnapshotWorker, SweepOrder, WorkFailed
+from cachekeep.rounds import Rounds
 from cachekeep.snapshots.daily import take_daily
 from cachekeep.snapshots.release import held
 from cachekeep.snapshots.restoring import Restoring
@@ -33,6 +34,7 @@ LOOK_EVERY_S = 15.0
 # What failed by the world's doing is tried again after so long.
 AGAIN_S = 5.0
 AT_ONCE = 2
+Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,7 @@ class Snapshotting:
     def __init__(self, doors: Doors) -> None:
         self._doors = doors
         self._store = doors.store
-        self._wake = asyncio.Event()
-        self._tasks: dict[tuple[str, str, str], asyncio.Task[None]] = {}
+        self._rounds = Rounds[Key](LOOK_EVERY_S)
         self._room = asyncio.Semaphore(AT_ONCE)
         self._taking = Taking(doors.store, doors.worker, doors.clock, doors.seen)
         self._restoring = Restoring(doors.store, doors.worker, doors.clock)
@@ -60,26 +61,12 @@ class Snapshotting:
 
     def _changed(self, resources: Sequence[Resource]) -> None:
         if any(isinstance(one, (Snapshot, ReplicationGroup, CacheCluster)) for one in resources):
-            self._wake.set()
+            self._rounds.wake()
 
     async def run(self) -> None:
-        try:
-            self._take_up()
-            await self._sweep()
-            while True:
-                self._wake.clear()
-                self._look()
-                try:
-                    async with asyncio.timeout(LOOK_EVERY_S):
-                        await self._wake.wait()
-                except TimeoutError:
-                    continue
-        finally:
-            running = list(self._tasks.values())
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
-            self._tasks.clear()
+        self._take_up()
+        await self._sweep()
+        await self._rounds.run(self._look)
 
     def _take_up(self) -> None:
         """At the start: copies that were under way when the last service ended have failed."""
@@ -142,10 +129,9 @@ class Snapshotting:
 
     def _begin(self, what: str, region: str, name: str, do: Callable[[str, str], Coroutine[Any, Any, None]]) -> None:
         key = what, region, name
-        if key not in self._tasks:
-            self._tasks[key] = asyncio.create_task(self._carry_out(key, do), name=f"snapshot {what} {name}")
+        self._rounds.begin(key, partial(self._carry_out, key, do), f"snapshot {what} {name}")
 
-    async def _carry_out(self, key: tuple[str, str, str], do: Callable[[str, str], Coroutine[Any, Any, None]]) -> None:
+    async def _carry_out(self, key: Key, do: Callable[[str, str], Coroutine[Any, Any, None]]) -> None:
         try:
             async with self._room:
                 await do(key[1], key[2])
@@ -156,5 +142,4 @@ class Snapshotting:
             log.exception("work on a snapshot failed, tried again", what=key[0], name=key[2])
             await asyncio.sleep(AGAIN_S)
         finally:
-            self._tasks.pop(key, None)
-            self._wake.set()
+            self._rounds.wake()

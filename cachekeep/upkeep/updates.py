@@ -28,6 +28,7 @@ from cachekeep.domain.service_updates import (
 )
 from cachekeep.domain.support import SupportEnd
 from cachekeep.plan import service_updates as plan
+from cachekeep.rounds import woken
 
 log = structlog.get_logger()
 
@@ -72,12 +73,8 @@ class UpdateKeeper:
                 self.look()
             except (WorldError, Conflict) as error:
                 log.warning("service updates cannot be kept", reason=str(error))
-            try:
-                async with asyncio.timeout(LOOK_EVERY_S):
-                    await self._changed.wait()
-            except TimeoutError:
-                continue
-            await asyncio.sleep(GATHER_S)
+            if await woken(self._changed, LOOK_EVERY_S):
+                await asyncio.sleep(GATHER_S)
 
     def look(self) -> None:
         """Once, without an await: nobody changes the store in between."""

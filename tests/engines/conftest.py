@@ -1,5 +1,5 @@
 """Engines that run for one test: a server, a cluster, and a client to each. Nothing here is of the product's making
-but the catalogue of installed engines.
+but the catalogue of installed engines, and engines for a moment that it starts.
 
 `from __future__` annotations only: other test files name the types in `TYPE_CHECKING` or not at all.
 """
@@ -25,6 +25,8 @@ import valkey
 from cachekeep.domain.engine import Engine, EngineInstall, EngineVersion
 from cachekeep.domain.nodes import Address
 from cachekeep.host.installs import MachineCatalogue
+from cachekeep.host.scratch import LocalScratch
+from cachekeep.remote.open import open_socket
 
 ENGINES = {"9.1": Engine.VALKEY, "8.1": Engine.VALKEY, "7.0": Engine.REDIS, "6.2": Engine.REDIS}
 WITHIN_S = 20.0
@@ -229,6 +231,22 @@ def client() -> Iterator[Callable[..., valkey.Valkey]]:
             return stack.enter_context(_connection(server, db, **options))
 
         yield connect
+
+
+@pytest.fixture
+def pair(start_server: Callable[..., Server], client: Callable[..., Any]) -> tuple[Server, Any, Server, Any]:
+    """source, its client, target, its client; replies are as on the wire."""
+    source, target = start_server(), start_server()
+    clients = client(source), client(target)
+    for one in clients:
+        one.response_callbacks.clear()
+    return source, clients[0], target, clients[1]
+
+
+@pytest.fixture
+def scratch(catalogue: MachineCatalogue) -> LocalScratch:
+    """Engines of this machine, for a moment each."""
+    return LocalScratch(catalogue, open_socket)
 
 
 def _connection(server: Server, db: int, **options: Any) -> valkey.Valkey:

@@ -27,9 +27,8 @@ from cachekeep.blob.local import LocalBlobs
 from cachekeep.cli.backup.compact import compact_
 from cachekeep.cli.refusal import Refused
 from cachekeep.codec.record import NO_EXPIRY, Kind, Record
-from cachekeep.host.installs import MachineCatalogue
 from cachekeep.host.scratch import LocalScratch
-from cachekeep.remote.open import open_remote, open_socket
+from cachekeep.remote.open import open_remote
 
 STEP_MS = 1000
 
@@ -42,11 +41,6 @@ class Followed:
     name: str
     began_ms: int
     truth: dict[int, list[dict[bytes, Any]]]
-
-
-@pytest.fixture
-def scratch(catalogue: MachineCatalogue) -> LocalScratch:
-    return LocalScratch(catalogue, open_socket)
 
 
 def at(records: list[Record], moment_ms: int) -> list[Record]:

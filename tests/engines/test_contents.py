@@ -33,17 +33,11 @@ from cachekeep.backup.writer import GenerationWriter, SegmentWriter
 from cachekeep.blob.local import LocalBlobs
 from cachekeep.codec.record import NO_EXPIRY, Kind, Record
 from cachekeep.domain.remote import ScratchError
-from cachekeep.host.installs import MachineCatalogue
 from cachekeep.host.scratch import LocalScratch
-from cachekeep.remote.open import open_remote, open_socket
+from cachekeep.remote.open import open_remote
 
 GLOBS = [*rb"* user:* *:1 u?er:[0-9] [^u]* \* *a*a*b [a-c]x []x] [\]] [z-a]x [a *[ x**y \ [^]".split(), b""]
 KEYS = [*rb"user:1 user:2 uXer:1 * aaab bx ]x ] [ xy a \ -".split(), b"", b"aab\n", b"x\xff\ny", b"z\x00"]
-
-
-@pytest.fixture
-def scratch(catalogue: MachineCatalogue) -> LocalScratch:
-    return LocalScratch(catalogue, open_socket)
 
 
 def keys_in(contents: Any, **how: Any) -> list[tuple[int, bytes]]:

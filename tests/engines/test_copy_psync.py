@@ -14,16 +14,10 @@ from cachekeep.backup.reader import GenerationReader
 from cachekeep.backup.survey import survey
 from cachekeep.codec.dump import rdb_version_of
 from cachekeep.domain.remote import RemoteError, RemoteFault
-from cachekeep.host.installs import MachineCatalogue
 from cachekeep.host.scratch import LocalScratch
-from cachekeep.remote.open import open_remote, open_socket
+from cachekeep.remote.open import open_remote
 
 SOON = ("--repl-diskless-sync-delay", "0")
-
-
-@pytest.fixture
-def scratch(catalogue: MachineCatalogue) -> LocalScratch:
-    return LocalScratch(catalogue, open_socket)
 
 
 @pytest.mark.parametrize(

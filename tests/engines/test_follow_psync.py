@@ -24,20 +24,13 @@ from cachekeep.blob.local import LocalBlobs
 from cachekeep.codec.slots import tag_of
 from cachekeep.domain.blobs import BlobError, BlobFault
 from cachekeep.domain.remote import Refusal, RemoteError
-from cachekeep.host.installs import MachineCatalogue
 from cachekeep.host.scratch import LocalScratch
-from cachekeep.remote.open import open_socket
 
 EACH = pytest.mark.parametrize(
     "version",
     ["9.1", "7.0", pytest.param("8.1", marks=pytest.mark.slow), pytest.param("6.2", marks=pytest.mark.slow)],
 )
 LIBRARY = "#!lua name=lib\nredis.register_function('f', function(keys, args) return 1 end)"
-
-
-@pytest.fixture
-def scratch(catalogue: MachineCatalogue) -> LocalScratch:
-    return LocalScratch(catalogue, open_socket)
 
 
 def changes_of_every_kind(client: Callable[..., Any], server: Any) -> None:

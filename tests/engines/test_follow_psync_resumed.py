@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import pytest
 import valkey
 from churn_door import Door
 from psync_following import SOON, Following, covered, gaps, repository_in, truth_at
@@ -16,14 +15,7 @@ from truth import as_replica, compare, record
 from cachekeep.backup.catalog import Repository, Status
 from cachekeep.backup.coverage import contradictions
 from cachekeep.backup.reader import GenerationReader
-from cachekeep.host.installs import MachineCatalogue
 from cachekeep.host.scratch import LocalScratch
-from cachekeep.remote.open import open_socket
-
-
-@pytest.fixture
-def scratch(catalogue: MachineCatalogue) -> LocalScratch:
-    return LocalScratch(catalogue, open_socket)
 
 
 def nothing_is_contradicted(repository: Repository) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -387,6 +388,27 @@ def test_program_that_cannot_be_run_is_named(host: LocalHost, tmp_path: Path, fr
     install = EngineInstall(Engine.VALKEY, EngineVersion.parse("9.1"), str(program), "test")
     with pytest.raises(WorldError, match="not-executable"):
         asyncio.run(host.start(spec_of(install, fresh_address()), install, keep_data=False))
+
+
+def test_a_machine_without_files_to_open_is_told_of_and_tried_again(
+    host: LocalHost, valkey: EngineInstall, fresh_address: FreshAddress
+) -> None:
+    spec = spec_of(valkey, fresh_address())
+
+    async def run() -> None:
+        await asyncio.to_thread(look, os.getpid())  # the thread and what it imports are there
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+        try:
+            with pytest.raises(WorldError, match=r"Too many open files; raise the limit of open files"):
+                await host.start(spec, valkey, keep_data=False)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        process = await host.start(spec, valkey, keep_data=False)
+        assert host.find(KEY) == process
+        await host.stop(KEY, grace_s=5)
+
+    asyncio.run(run())
 
 
 def test_key_that_leaves_the_root_is_refused(host: LocalHost) -> None:

@@ -232,8 +232,8 @@ def test_what_could_not_be_created_is_shown_and_deleted(
     service = new_service(PATH=starved_engine(catalogue, tmp_path / "starved")).start()
     ec = service.client()
     ec.create_replication_group(ReplicationGroupId="grp", ReplicationGroupDescription="x", NumCacheClusters=2)
-    ec.create_cache_cluster(CacheClusterId="one", Engine="valkey")
     assert group_words(ec, "grp", "create-failed") in (["creating", "create-failed"], ["create-failed"])
+    ec.create_cache_cluster(CacheClusterId="one", Engine="valkey")
     assert cluster_words(ec, "one", "create-failed")[-1] == "create-failed"
     state = (ec.exceptions.InvalidReplicationGroupStateFault, ec.exceptions.InvalidCacheClusterStateFault)
     with pytest.raises(state):

@@ -18,6 +18,7 @@ from cachekeep.api.ops.members import (
 from cachekeep.api.ops.snapshots import final_snapshot, require_snapshots
 from cachekeep.api.paging import page
 from cachekeep.api.shards import MOST_MEMBERS, ShardPlace
+from cachekeep.api.surroundings import refuse_surroundings
 from cachekeep.domain.cache_cluster import CacheCluster, CacheNode, NodeStatus, Status
 from cachekeep.domain.engine import Engine
 from cachekeep.domain.events import Event, SourceType
@@ -34,7 +35,7 @@ def create_cache_cluster(call: Call) -> present.Shape:
     name = resource_id("CacheClusterId", call.params["CacheClusterId"], LONGEST_ID)
     if call.services.store.get(CacheCluster, call.region, name) is not None:
         raise Fault("CacheClusterAlreadyExists", f"Cache cluster {name} already exists.")
-    choose.refuse_not_yet(call)
+    refuse_surroundings(call)
     if call.text("ReplicationGroupId") is not None:
         return _create_replica(call, name)
     begins = begin_with.asked(call, alone=True)
@@ -252,7 +253,7 @@ def require_available_cluster(call: Call, cluster: CacheCluster) -> None:
 
 def delete_cache_cluster(call: Call) -> present.Shape:
     cluster = find_cluster(call, call.params["CacheClusterId"])
-    choose.refuse_not_yet(call)
+    refuse_surroundings(call)
     if cluster.status is Status.DELETING:
         raise Fault(
             "InvalidCacheClusterState",

@@ -20,6 +20,7 @@ from cachekeep.api.ops.members import (
 from cachekeep.api.present import Shape
 from cachekeep.api.secondaries import join, like_its_primary
 from cachekeep.api.shards import MOST_MEMBERS, ShardPlace, choose_mode, choose_shards
+from cachekeep.api.surroundings import refuse_surroundings
 from cachekeep.domain.cache_cluster import CacheCluster, Status, Upkeep
 from cachekeep.domain.engine import Engine
 from cachekeep.domain.faults import Fault, invalid_combination, invalid_value
@@ -37,7 +38,7 @@ def create_replication_group(call: Call) -> Shape:
     group_id = resource_id("ReplicationGroupId", call.params["ReplicationGroupId"], LONGEST_ID)
     if call.services.store.get(ReplicationGroup, call.region, group_id) is not None:
         raise Fault("ReplicationGroupAlreadyExists", f"Replication group with id {group_id} already exists.")
-    choose.refuse_not_yet(call)
+    refuse_surroundings(call)
     begins = begin_with.asked(call, alone=False)
     call = begins.call
     call = like_its_primary(call)

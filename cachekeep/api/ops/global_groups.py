@@ -139,7 +139,8 @@ def disassociate_global_replication_group(call: Call) -> Shape:
 
 
 def failover_global_replication_group(call: Call) -> Shape:
-    """Wanted from now on; control hands over as soon as the secondary is in sync, and writes down that it did."""
+    """Wanted from now on. As soon as the secondary is in sync, control hands over and writes down that it did; with
+    cluster mode enabled the copy does (mirror.regional)."""
     found = quiet(call)
     member = _member(call, "PrimaryRegion", "PrimaryReplicationGroupId")
     if member == found.primary:

@@ -1,4 +1,4 @@
-"""StartMigration, TestMigration and CompleteMigration: a replication group follows a living server that is not ours.
+"""StartMigration, TestMigration and CompleteMigration: a replication group follows or copies a living server not ours.
 
 What the source is, is found out by control, which asks it: TestMigration and StartMigration answer at once, and events
 tell what came of it ("Async API", API reference of TestMigration). What concerns serverless caches is in
@@ -42,7 +42,7 @@ def start_migration(call: Call) -> Shape:
 
 
 def complete_migration(call: Call) -> Shape:
-    """The primary is promoted, unless Force as soon as it has all that the source had when it was last asked."""
+    """The group takes over: with Force at once, else once it has all that the source had when it was last asked."""
     name = _serverless_name(call)
     if name is not None:
         return serverless_migration.complete_migration(call, name)

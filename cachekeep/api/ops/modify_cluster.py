@@ -11,6 +11,7 @@ from cachekeep.api.guards import guard_changed
 from cachekeep.api.ops.cache_clusters import cluster_event, find_cluster, node_count, require_available_cluster
 from cachekeep.api.ops.engine_versions import Change, asked_change, asked_engine, asks_to_stay
 from cachekeep.api.ops.upkeep import modified_upkeep
+from cachekeep.api.surroundings import refuse_surroundings
 from cachekeep.domain.cache_cluster import CacheCluster, CacheNode, Pending, ScaleConfig, Status
 from cachekeep.domain.engine import EngineVersion
 from cachekeep.domain.faults import invalid_combination, invalid_value
@@ -29,7 +30,7 @@ def modify_cache_cluster(call: Call) -> present.Shape:
     """What needs no engine changes at once; the rest waits for the window unless ApplyImmediately."""
     cluster = find_cluster(call, call.params["CacheClusterId"])
     require_available_cluster(call, cluster)
-    choose.refuse_not_yet(call)
+    refuse_surroundings(call)
     _check_zone_mode(call, cluster)
     change = _asked_change(call, cluster)
     new = _guarded(call, replace(cluster, **_plain_changes(call, cluster, change)))

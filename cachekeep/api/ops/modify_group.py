@@ -15,6 +15,7 @@ from cachekeep.api.ops.members import find_group, members_of, require_available,
 from cachekeep.api.ops.upkeep import modified_upkeep
 from cachekeep.api.present import Shape
 from cachekeep.api.secondaries import refuse_alone
+from cachekeep.api.surroundings import refuse_surroundings
 from cachekeep.domain.cache_cluster import CacheCluster, Pending, Status
 from cachekeep.domain.faults import Fault, invalid_combination, invalid_value
 from cachekeep.domain.ports import Transaction
@@ -28,7 +29,7 @@ def modify_replication_group(call: Call) -> Shape:
     """What needs no engine, and roles, change at once; the rest waits for the window unless ApplyImmediately."""
     group = find_group(call, call.params["ReplicationGroupId"])
     require_available(group)
-    choose.refuse_not_yet(call)
+    refuse_surroundings(call)
     refuse_alone(call, group)
     return modified(call, group)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cachekeep.api import choose
 from cachekeep.api.context import Call
 from cachekeep.api.ops.members import find_group, leaving, members_of, pending_addresses, shown
 from cachekeep.api.ops.snapshots import final_snapshot
@@ -12,6 +11,7 @@ from cachekeep.api.paging import page
 from cachekeep.api.present import Shape
 from cachekeep.api.present_group import replication_group
 from cachekeep.api.secondaries import refuse_associated
+from cachekeep.api.surroundings import refuse_surroundings
 from cachekeep.domain.cache_cluster import CacheCluster, Pending, Status
 from cachekeep.domain.faults import Fault, invalid_combination
 from cachekeep.domain.replication_group import ClusterMode, ReplicationGroup
@@ -37,7 +37,7 @@ def describe_replication_groups(call: Call) -> Shape:
 def delete_replication_group(call: Call) -> Shape:
     """Possible whatever is being done with the group: what is under way is given up."""
     group = find_group(call, call.params["ReplicationGroupId"])
-    choose.refuse_not_yet(call)
+    refuse_surroundings(call)
     if group.status is Status.DELETING:
         raise Fault(
             "InvalidReplicationGroupState",

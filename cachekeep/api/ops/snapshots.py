@@ -15,6 +15,7 @@ from cachekeep.api.ops.members import find_group, members_of
 from cachekeep.api.paging import page
 from cachekeep.api.present import Shape
 from cachekeep.api.present_snapshot import snapshot_shape
+from cachekeep.api.surroundings import refuse_surroundings
 from cachekeep.domain.cache_cluster import CacheCluster, Status
 from cachekeep.domain.faults import Fault, invalid_combination, invalid_value
 from cachekeep.domain.ids import resource_id
@@ -38,7 +39,7 @@ SOURCES = {
 
 def create_snapshot(call: Call) -> Shape:
     name = _new_name(call, "SnapshotName")
-    choose.refuse_not_yet(call)
+    refuse_surroundings(call)
     group_id, cluster_id = call.text("ReplicationGroupId"), call.text("CacheClusterId")
     if (group_id is None) == (cluster_id is None):
         raise invalid_combination("Exactly one of ReplicationGroupId and CacheClusterId must be given.")
@@ -200,7 +201,7 @@ def _require_available(snapshot: Snapshot) -> None:
 
 def copy_snapshot(call: Call) -> Shape:
     original = find_snapshot(call, call.params["SourceSnapshotName"])
-    choose.refuse_not_yet(call)
+    refuse_surroundings(call)
     bucket = call.text("TargetBucket")
     if bucket:
         return _export(call, original, bucket)

@@ -60,10 +60,7 @@ def diff_(
             one = options.endpoint_of("SOURCE", left, timeout_s, access)
             named = _same_database(one.db, other.db)
         with _opened(place, wanted, at) if place else _living(one) as contents:
-            databases, pattern = options.databases_of(db, named), options.match_of(match)
-            if isinstance(contents, GenerationContents):  # what it was limited to is what can be compared
-                databases = contents.scope if databases is None else databases
-                pattern = contents.glob if pattern is None else pattern
+            databases, pattern = _limits(contents, options.databases_of(db, named), options.match_of(match))
             names = (contents.name, other.remote.name)
             report = diff(
                 contents,
@@ -74,14 +71,7 @@ def diff_(
                 progress=progress,
                 stop=stop,
             )
-    if as_json:
-        page = {"report": report, "differs": report.differs}
-        print_page(page | (as_of(contents) if isinstance(contents, GenerationContents) else {}))
-    else:
-        show_differences(report, names)
-        if isinstance(contents, GenerationContents):
-            show_moment(contents)
-        show_clock_shift(report.clock_shift_ms, "B", "A")
+    _show(report, contents, names, as_json=as_json)
     if report.differs:
         raise typer.Exit(DIFFERENT)
 
@@ -99,6 +89,16 @@ def _same_database(left: int | None, right: int | None) -> int | None:
     return right if left is None else left
 
 
+def _limits(
+    contents: Contents, databases: frozenset[int] | None, pattern: bytes | None
+) -> tuple[frozenset[int] | None, bytes | None]:
+    """What is compared: as asked, else what A was limited to when it was copied."""
+    if isinstance(contents, GenerationContents):
+        databases = contents.scope if databases is None else databases
+        pattern = contents.glob if pattern is None else pattern
+    return databases, pattern
+
+
 @contextmanager
 def _opened(place: backups.Place, wanted: str | None, at: str | None) -> Iterator[Contents]:
     opened = backups.repository(place)
@@ -110,6 +110,17 @@ def _opened(place: backups.Place, wanted: str | None, at: str | None) -> Iterato
 @contextmanager
 def _living(one: backups.Endpoint) -> Iterator[Contents]:
     yield contents_of(one.remote, one.survey)
+
+
+def _show(report: DiffReport, contents: Contents, names: tuple[str, str], *, as_json: bool) -> None:
+    if as_json:
+        page = {"report": report, "differs": report.differs}
+        print_page(page | (as_of(contents) if isinstance(contents, GenerationContents) else {}))
+        return
+    show_differences(report, names)
+    if isinstance(contents, GenerationContents):
+        show_moment(contents)
+    show_clock_shift(report.clock_shift_ms, "B", "A")
 
 
 def show_differences(report: DiffReport, sides: tuple[str, str]) -> None:

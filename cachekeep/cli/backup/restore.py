@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -96,11 +98,7 @@ def restore_(
         access = options.access_of(user, password_file, ca, cert, cert_key, insecure)
         opened = backups.repository(place, rescue=damaged)
         name, at_ms = backups.chosen(opened, wanted, at, tuple(Status) if damaged else ())
-        found = options.endpoint_of("TARGET", target, timeout_s, access)
-        if found.db is not None:
-            raise backups.UrlError(
-                "a restore writes every database to the one of the same number: leave the number out of the URL"
-            )
+        found = _target(options.endpoint_of("TARGET", target, timeout_s, access))
         databases = options.databases_of(db)
         pattern = options.match_of(match) if one_key is None else literal(one_key if name_there is None else name_there)
         settings = RestoreOptions(dry_run=dry_run, delete_extra=delete_extra, databases=databases, match=pattern)
@@ -115,16 +113,31 @@ def restore_(
             read: Contents = contents
             if one_key is not None:
                 read = Selected(contents, databases=databases, key=one_key, name=name_there, may_be_absent=delete_extra)
-            try:
+            with _damage_refused(name):
                 report = restore(read, found.remote, found.survey, settings, progress=progress, stop=stop)
-            except SegmentError as error:
-                what = f"{name} is damaged ({error}); what was written before it was met stays"
-                advice = "`backup verify` names all damage, --damaged restores what is whole"
-                raise Refused(f"{what}; {advice}", FAILED) from error
     gaps = gaps_of(opened, name, contents.at_ms)
     _show(report, contents, found.survey.server, damages, gaps, as_json=as_json)
     if not report.complete or damages or gaps:
         raise typer.Exit(GAPS)
+
+
+def _target(found: backups.Endpoint) -> backups.Endpoint:
+    """Raises UrlError."""
+    if found.db is not None:
+        raise backups.UrlError(
+            "a restore writes every database to the one of the same number: leave the number out of the URL"
+        )
+    return found
+
+
+@contextmanager
+def _damage_refused(name: str) -> Iterator[None]:
+    try:
+        yield
+    except SegmentError as error:
+        what = f"{name} is damaged ({error}); what was written before it was met stays"
+        advice = "`backup verify` names all damage, --damaged restores what is whole"
+        raise Refused(f"{what}; {advice}", FAILED) from error
 
 
 def one_key_of(key: str | None, new_name: str | None, match: str | None) -> tuple[bytes | None, bytes | None]:

@@ -15,7 +15,7 @@ from cachekeep.api.context import Services
 from cachekeep.api.dispatch import Dispatcher
 from cachekeep.app import catalog
 from cachekeep.app.dashboard import DashboardViews, KeyOperator, Reports, condition_of
-from cachekeep.app.serve import SystemClock
+from cachekeep.app.services import SystemClock
 from cachekeep.domain.alarms import Alarm, AlarmState, Comparison, HistoryItem, HistoryKind, MetricQuery
 from cachekeep.domain.events import Event, Note, SourceType
 from cachekeep.domain.faults import Fault
