@@ -53,8 +53,12 @@ class Rounds(Generic[Key]):
             self._tasks[key] = asyncio.create_task(work(), name=name)
 
     def cancel(self, key: Key) -> None:
-        """Ask the task of this key to end. It is under way until it has ended. Raises KeyError where there is none."""
-        self._tasks[key].cancel()
+        """Ask the task of this key to end, once: it may be ending what it began. It is under way until it has ended.
+
+        Raises KeyError where there is none.
+        """
+        if not self._tasks[key].cancelling():
+            self._tasks[key].cancel()
 
 
 async def woken(wake: asyncio.Event, within_s: float) -> bool:

@@ -61,7 +61,13 @@ class Beginning:
         lanes = _lanes(self.snapshot, shards)
         if node_type is not None:
             _check_room(self.call, self.snapshot, choice, parameters, node_type, len(shards))
-        return Restore(self.snapshot.name, self.snapshot.generation, seeded=bool(lanes), lanes=lanes)
+        return Restore(
+            self.snapshot.name,
+            self.snapshot.generation,
+            seeded=bool(lanes),
+            lanes=lanes,
+            piped=not _keeps(parameters),
+        )
 
     def mark(self, work: Transaction) -> None:
         """The snapshot is `restoring` meanwhile."""
@@ -69,6 +75,11 @@ class Beginning:
             now = work.get(Snapshot, self.snapshot.region, self.snapshot.name)
             if now is not None and now.status is SnapshotStatus.AVAILABLE:
                 work.replace(now, replace(now, status=SnapshotStatus.RESTORING))
+
+
+def _keeps(parameters: ParameterGroup) -> bool:
+    """Whether nodes with these parameters keep their data on disk."""
+    return parameters.values.get("appendonly") == "yes" or bool(parameters.values.get("save"))
 
 
 def asked(call: Call, *, alone: bool) -> Beginning:

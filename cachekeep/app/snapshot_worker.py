@@ -6,7 +6,9 @@ crash of it must not be the service's. The process ends when its standard input 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+import secrets
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -46,6 +48,20 @@ class SnapshotProcesses:
                     raise WorkFailed(told["failed"], again=told["again"])
                 began(told["began"])
         raise AssertionError("the lines end by raising")
+
+    def pipes(self, folder: str, shards: Sequence[str]) -> Mapping[str, str]:
+        """See the port."""
+        inside = self.staging / folder / secrets.token_hex(8)
+        paths = {shard: inside / f"{shard}.rdb" for shard in shards}
+        try:
+            self.staging.mkdir(0o700, parents=True, exist_ok=True)
+            inside.parent.mkdir(0o700, exist_ok=True)
+            inside.mkdir(0o700)
+            for path in paths.values():
+                os.mkfifo(path, 0o600)
+        except OSError as error:
+            raise WorkFailed(f"a pipe cannot be made in {inside.parent}: {error.strerror}") from error
+        return {shard: str(path) for shard, path in paths.items()}
 
     def _wish(self, order: Order) -> bytes:
         """Raises WorkFailed."""

@@ -5,7 +5,7 @@ An order is carried out by a process of its own, which ends with the service; ea
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,6 +44,17 @@ class UnpackOrder:
     generation: str
     lanes: tuple[tuple[str, str], ...]
     folder: str
+
+
+@dataclass(frozen=True)
+class FeedOrder:
+    """Write the RDB files of lanes into pipes, each as often as an engine begins to read it, until it is ended.
+
+    An engine gets the last bytes only after all were proved. lanes: (lane, path of its pipe).
+    """
+
+    generation: str
+    lanes: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -91,7 +102,9 @@ class SweepOrder:
     folders: tuple[str, ...] = ()
 
 
-Order = CopyOrder | VerifyOrder | UnpackOrder | TakeInOrder | FillOrder | ExportOrder | RemoveOrder | SweepOrder
+Order = (
+    CopyOrder | VerifyOrder | UnpackOrder | FeedOrder | TakeInOrder | FillOrder | ExportOrder | RemoveOrder | SweepOrder
+)
 
 
 @dataclass(frozen=True)
@@ -135,4 +148,9 @@ class SnapshotWorker(Protocol):
 
         Raises WorkFailed. Cancelled, it ends whatever it started.
         """
+        ...
+
+    def pipes(self, folder: str, shards: Sequence[str]) -> Mapping[str, str]:
+        """New pipes in the staging folder of that name: the path of each shard's. Those of before stay as they are:
+        an engine that was to read one must not find nothing there, and begin empty. Raises WorkFailed."""
         ...

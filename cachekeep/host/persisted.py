@@ -95,7 +95,11 @@ def _aof_files(folder: Path) -> Iterator[Path]:
 
 
 def forked_at(dump: Path) -> float | None:
-    """The moment that the data in dump.rdb is of, in seconds since 1970; None when there is no such file."""
+    """The moment that the data in dump.rdb is of, in seconds since 1970; None when there is no such file.
+
+    A pipe that a node is to begin with is none, and opening it would wait for whoever writes."""
+    if not dump.is_file():
+        return None
     try:
         with dump.open("rb") as file:
             found = _FORKED.search(file.read(_HEAD_BYTES))

@@ -86,7 +86,9 @@ def _keep(cluster: CacheCluster, look: Look) -> Decision:
     if failed is not None:
         return failed
     if cluster.restore is not None and cluster.restore.phase is RestorePhase.PREPARE:
-        return Decision(recheck_s=REST_S, sentence=f"waiting for the data of {cluster.restore.label}")
+        # What runs was to load from a pipe that nobody writes any more.
+        waiting = f"waiting for the data of {cluster.restore.label}"
+        return Decision(stages=stop_steps([cluster], look), recheck_s=REST_S, sentence=waiting)
     if windows.is_due(cluster, look.now):
         begun = upgrades.begin_single(cluster) if cluster.pending.version is not None else cluster
         return Decision(

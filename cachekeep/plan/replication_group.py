@@ -63,7 +63,9 @@ def _keep(story: Story) -> Decision:
     if failed is not None:
         return failed
     if group.restore is not None and group.restore.phase is RestorePhase.PREPARE:
-        return Decision(recheck_s=REST_S, sentence=f"waiting for the data of {group.restore.label}")
+        # What runs was to load from pipes that nobody writes any more.
+        stages = stop_steps(list(story.members.values()), look)
+        return Decision(stages=stages, recheck_s=REST_S, sentence=f"waiting for the data of {group.restore.label}")
     if windows.is_due(group, look.now):
         return _apply_pending(story)
     too_small = _refuse_shrinking(story)

@@ -15,7 +15,6 @@ import os
 from cachekeep.backup.catalog import CatalogError
 from cachekeep.backup.copy_types import Stopped
 from cachekeep.backup.pacing import Halted
-from cachekeep.codec.dump import DumpError
 from cachekeep.codec.segment import SegmentError
 from cachekeep.domain.blobs import BlobError
 from cachekeep.domain.remote import Refusal, RemoteError, ScratchError
@@ -35,9 +34,16 @@ def main() -> int:
         tell({"failed": str(error), "again": error.again})
     except (RemoteError, Refusal) as error:
         tell({"failed": str(error), "again": True})
-    except (CatalogError, BlobError, ScratchError, SegmentError, DumpError, OSError) as error:
+    except _lasting() as error:
         tell({"failed": str(error), "again": False})
     return 0
+
+
+def _lasting() -> tuple[type[Exception], ...]:
+    """What the same order would fail of again. Asked only after a failure: most orders need none of these parts."""
+    from cachekeep.codec.dump import DumpError
+
+    return CatalogError, BlobError, ScratchError, SegmentError, DumpError, OSError
 
 
 if __name__ == "__main__":

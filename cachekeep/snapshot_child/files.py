@@ -16,20 +16,19 @@ from itertools import chain
 from pathlib import Path
 from typing import IO
 
-from cachekeep.backup.catalog import CatalogError, Repository
+from cachekeep.backup.catalog import Repository
 from cachekeep.backup.catalog_objects import Head, Lane
 from cachekeep.backup.copy_types import Stopped
 from cachekeep.backup.interruptions import now_ms
-from cachekeep.backup.reader import GenerationReader
 from cachekeep.backup.writer import GenerationWriter, SegmentWriter
 from cachekeep.codec.dump import DumpError
 from cachekeep.codec.rdb_head import RdbHead, read_rdb_head
 from cachekeep.codec.record import NO_EXPIRY, Kind, Record
-from cachekeep.codec.segment import SegmentError
 from cachekeep.domain.blobs import BlobError, BlobFault, BlobStore
 from cachekeep.domain.engine import Engine
 from cachekeep.domain.snapshot_work import ExportOrder, LaneDone, Outcome, UnpackOrder, WorkFailed
 from cachekeep.snapshot_child.compose import Wish, bucket
+from cachekeep.snapshot_child.lanes import stream
 
 # What a generation that was made of files names as its source.
 FILES = "files"
@@ -69,7 +68,7 @@ def _unpack_lane(
         ThreadPoolExecutor(1) as writing,
     ):
         taken: Future[int] | None = None
-        for piece in _stream(repository, generation, lane, stop):
+        for piece in stream(repository, generation, lane, stop):
             first = first or piece
             if taken is not None:
                 digest = taken.result()
@@ -89,16 +88,6 @@ def _write(file: IO[bytes], piece: bytes) -> None:
         rest = rest[file.write(rest) :]
 
 
-def _stream(repository: Repository, generation: str, lane: str, stop: threading.Event) -> Iterator[bytes]:
-    try:
-        for piece in GenerationReader.open(repository, generation).stream("rdb", lane):
-            if stop.is_set():
-                raise Stopped(generation, resumable=False)
-            yield piece
-    except (CatalogError, SegmentError) as error:
-        raise WorkFailed(f"its data is damaged or incomplete: {error}") from error
-
-
 def export(repository: Repository, order: ExportOrder, wish: Wish, stop: threading.Event) -> None:
     """One object for each shard. Raises WorkFailed when one of that name is there: nothing is written then."""
     place = _bucket(wish, order.bucket)
@@ -110,7 +99,7 @@ def export(repository: Repository, order: ExportOrder, wish: Wish, stop: threadi
     try:
         for name, (_, lane) in zip(names, order.lanes, strict=True):
             written.append(name)
-            place.put(name, _stream(repository, order.generation, lane, stop))
+            place.put(name, stream(repository, order.generation, lane, stop))
     except BaseException:
         for name in written:
             place.delete(name)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -18,6 +18,7 @@ from cachekeep.blob.local import LocalBlobs
 from cachekeep.domain.snapshot_work import (
     CopyOrder,
     ExportOrder,
+    FeedOrder,
     FillOrder,
     Outcome,
     RemoveOrder,
@@ -28,12 +29,20 @@ from cachekeep.domain.snapshot_work import (
     WorkFailed,
 )
 from cachekeep.snapshot_child.compose import Wish, engine_at, repository_of
-from cachekeep.snapshot_child.files import FILES, export, remove_folders, take_in, unpack
-from cachekeep.snapshot_child.read_back import ReadBack
 
 _ORDERS = {
     kind.__name__: kind
-    for kind in (CopyOrder, VerifyOrder, UnpackOrder, TakeInOrder, FillOrder, ExportOrder, RemoveOrder, SweepOrder)
+    for kind in (
+        CopyOrder,
+        VerifyOrder,
+        UnpackOrder,
+        FeedOrder,
+        TakeInOrder,
+        FillOrder,
+        ExportOrder,
+        RemoveOrder,
+        SweepOrder,
+    )
 }
 _REFUSED_NAMED = 3
 
@@ -47,6 +56,7 @@ def carried_out(wish: Wish, began: Callable[[str], None], stop: threading.Event)
     match order:
         case CopyOrder():
             from cachekeep.snapshot_child.copying import copied
+            from cachekeep.snapshot_child.read_back import ReadBack
 
             proof = ReadBack(repository)
 
@@ -67,10 +77,21 @@ def carried_out(wish: Wish, began: Callable[[str], None], stop: threading.Event)
                 raise _damaged(findings)
             return Outcome(generation)
         case UnpackOrder():
+            from cachekeep.snapshot_child.files import unpack
+
             return Outcome(order.generation, lanes=unpack(repository, order, Path(wish.staging), stop))
+        case FeedOrder(generation, lanes):
+            from cachekeep.snapshot_child.feed import Feeder
+
+            Feeder(repository, generation, stop).feed(lanes)
+            return Outcome(generation)
         case TakeInOrder(urls):
+            from cachekeep.snapshot_child.files import take_in
+
             return take_in(repository, urls, wish, began, stop)
         case ExportOrder():
+            from cachekeep.snapshot_child.files import export
+
             export(repository, order, wish, stop)
             return Outcome(order.generation)
         case FillOrder():
@@ -78,7 +99,7 @@ def carried_out(wish: Wish, began: Callable[[str], None], stop: threading.Event)
     raise ValueError(f"{wish.kind} is no order")
 
 
-def _damaged(findings: list[Finding]) -> WorkFailed:
+def _damaged(findings: Sequence[Finding]) -> WorkFailed:
     return WorkFailed(f"the data was read back and is damaged: {findings[0]}")
 
 
@@ -105,6 +126,8 @@ def _filled(repository: Repository, order: FillOrder, wish: Wish, stop: threadin
 
 
 def _removed(wish: Wish, order: RemoveOrder | SweepOrder) -> Outcome:
+    from cachekeep.snapshot_child.files import remove_folders
+
     staging = Path(wish.staging)
     if isinstance(order, SweepOrder):
         remove_folders(staging, [path.name for path in staging.glob("*") if path.name not in order.folders])
@@ -130,5 +153,7 @@ def _removed(wish: Wish, order: RemoveOrder | SweepOrder) -> Outcome:
 
 
 def _waste(repository: Repository, order: SweepOrder) -> list[str]:
+    from cachekeep.snapshot_child.files import FILES
+
     found = [one for one in repository.generations() if one.name not in order.generations]
     return [one.name for one in found if one.status is Status.UNFINISHED or (one.head and one.head.source == FILES)]

@@ -1,12 +1,16 @@
 """New groups and clusters that begin with data. Called by snapshots.service, each time something is to be done.
 
-Seeded: the RDB files are unpacked and the primaries told where they are; control starts the engines with them. Filled:
-control starts the engines empty and asks for the keys once everything is in place. Neither is available before.
+Seeded: the RDB files are unpacked and the primaries told where they are; control starts the engines with them. Of
+engines that keep nothing on disk they are pipes, which are written while the engines load. Filled: control starts the
+engines empty and asks for the keys once everything is in place. None is available before.
+
+The writer of pipes ends with the service. What it fed then begins anew: control stops it, other pipes are made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import structlog
@@ -15,12 +19,13 @@ from cachekeep.codec.rdb_head import why_not_loaded
 from cachekeep.domain.cache_cluster import CacheCluster, Status
 from cachekeep.domain.engine import Engine, EngineVersion
 from cachekeep.domain.events import Event, SourceType
-from cachekeep.domain.nodes import Address
+from cachekeep.domain.nodes import Address, NodeKey, ObservedNode
 from cachekeep.domain.ports import Clock, Store
 from cachekeep.domain.replication_group import ReplicationGroup
 from cachekeep.domain.restore import Restore, RestorePhase, Seed
 from cachekeep.domain.snapshot import Snapshot, SnapshotStatus
 from cachekeep.domain.snapshot_work import (
+    FeedOrder,
     FillOrder,
     LaneDone,
     Outcome,
@@ -34,12 +39,21 @@ from cachekeep.domain.snapshot_work import (
 log = structlog.get_logger()
 
 TRIES = 3
+# So long may an engine of an earlier try take to be stopped.
+PATIENCE_S = 60.0
+_LOOK_EVERY_S = 0.005
 New = ReplicationGroup | CacheCluster
 
 
 class Restoring:
-    def __init__(self, store: Store, worker: SnapshotWorker, clock: Clock) -> None:
-        self._store, self._worker, self._clock = store, worker, clock
+    def __init__(
+        self,
+        store: Store,
+        worker: SnapshotWorker,
+        clock: Clock,
+        seen: Callable[[], Mapping[NodeKey, ObservedNode]],
+    ) -> None:
+        self._store, self._worker, self._clock, self._seen = store, worker, clock, seen
         self._failures: dict[str, int] = {}
         # Staging folders that were filled, each with the generation that goes with it.
         self._staged: dict[str, str] = {}
@@ -92,12 +106,18 @@ class Restoring:
             match new.restore.phase:
                 case RestorePhase.PREPARE:
                     await self._prepare(new, new.restore)
+                case RestorePhase.FEED:
+                    # Of a service that has ended, or of a try that failed.
+                    await self._stop_feeding(new, new.restore)
                 case _:
                     await self._fill(new, new.restore)
         except WorkFailed as error:
             failures = self._failures[_folder(new)] = self._failures.get(_folder(new), 0) + 1
             if error.again and failures < TRIES:
                 raise
+            now = self._store.get(type(new), new.region, new.id)
+            if now is not None and now.restore is not None and now.restore.phase is RestorePhase.FEED:
+                await self._stop_feeding(now, now.restore)
             self._fail(new, f"{new.restore.label} could not be restored: {error}")
 
     async def _prepare(self, new: New, wish: Restore) -> None:
@@ -106,11 +126,51 @@ class Restoring:
             found = await self._worker.work(TakeInOrder(wish.urls), lambda _: None)
             self._staged[_folder(new)] = found.generation
             wish = self._of_files(new, wish, found)
+        if wish.seeded and wish.piped:
+            await self._feed(new, wish)
+            return
         lanes: tuple[LaneDone, ...] = ()
         if wish.seeded:
             order = UnpackOrder(wish.generation, wish.lanes, _folder(new))
             lanes = (await self._worker.work(order, lambda _: None)).lanes
-        self._start(new, replace(wish, phase=RestorePhase.START), {lane.shard: lane for lane in lanes})
+        seeds = {lane.shard: Seed(lane.path, lane.digest, lane.bytes, lane.keys) for lane in lanes}
+        self._enter(new, replace(wish, phase=RestorePhase.START), seeds)
+
+    async def _feed(self, new: New, wish: Restore) -> None:
+        """Until the new cache is available, or given up: then this is cancelled."""
+        await self._nothing_runs(new, {})
+        paths = self._worker.pipes(_folder(new), [shard for shard, _ in wish.lanes])
+        keys = self._keys(new, wish)
+        seeds = {shard: Seed(paths[shard], "", 0, keys.get(lane)) for shard, lane in wish.lanes}
+        self._enter(new, replace(wish, phase=RestorePhase.FEED), seeds)
+        lanes = tuple((lane, paths[shard]) for shard, lane in wish.lanes)
+        await self._worker.work(FeedOrder(wish.generation, lanes), lambda _: None)
+
+    async def _stop_feeding(self, new: New, wish: Restore) -> None:
+        """An engine of this try reads a pipe of this try: control stops it. Raises WorkFailed where it cannot."""
+        before = dict(self._seen())
+        self._enter(new, replace(wish, phase=RestorePhase.PREPARE), {})
+        await self._nothing_runs(new, before)
+
+    async def _nothing_runs(self, new: New, before: Mapping[NodeKey, ObservedNode]) -> None:
+        """Returns once later looks than those of before have seen no process. Raises WorkFailed."""
+        deadline = asyncio.get_running_loop().time() + PATIENCE_S
+        members = list(new.member_ids) if isinstance(new, ReplicationGroup) else [new.id]
+        while True:
+            found = [self._store.get(CacheCluster, new.region, name) for name in members]
+            keys = [one.key(node) for one in found if one is not None for node in one.nodes]
+            seen = [self._seen().get(key) for key in keys]
+            late = all(node is not None and node is not before.get(key) for key, node in zip(keys, seen, strict=True))
+            if late and all(node is not None and node.process is None for node in seen):
+                return
+            if asyncio.get_running_loop().time() > deadline:
+                raise WorkFailed("an engine of an earlier try still runs", again=True)
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    def _keys(self, new: New, wish: Restore) -> dict[str, int | None]:
+        """By lane, how many keys its file has, where the snapshot tells."""
+        snapshot = self._store.get(Snapshot, new.region, wish.snapshot)
+        return {shard.lane: shard.keys for shard in snapshot.shards} if snapshot is not None else {}
 
     def _of_files(self, new: New, wish: Restore, found: Outcome) -> Restore:
         """Raises WorkFailed where the new engine does not load what the files have."""
@@ -123,9 +183,8 @@ class Restoring:
         lanes = ((shards[0], found.lanes[0].lane),) if alone else ()
         return replace(wish, generation=found.generation, seeded=alone, lanes=lanes, temporary=True)
 
-    def _start(self, new: New, wish: Restore, lanes: Mapping[str, LaneDone]) -> None:
-        """The primaries know where their files are, and control may go on."""
-        seeds = {shard: Seed(lane.path, lane.digest, lane.bytes, lane.keys) for shard, lane in lanes.items()}
+    def _enter(self, new: New, wish: Restore, seeds: Mapping[str, Seed]) -> None:
+        """The primaries know where their files are, and control goes by the new phase. seeds: by shard."""
         with self._store.transaction() as work:
             now = work.get(type(new), new.region, new.id)
             if now is None or now.status is not Status.CREATING:
@@ -135,8 +194,8 @@ class Restoring:
                 return
             for shard in now.node_groups:
                 primary = work.get(CacheCluster, new.region, shard.primary_id)
-                if primary is not None and shard.id in seeds:
-                    work.replace(primary, replace(primary, seed=seeds[shard.id]))
+                if primary is not None and primary.seed != seeds.get(shard.id):
+                    work.replace(primary, replace(primary, seed=seeds.get(shard.id)))
             work.replace(now, replace(now, restore=wish))
 
     async def _fill(self, new: New, wish: Restore) -> None:

@@ -35,6 +35,12 @@ LOOK_EVERY_S = 15.0
 AGAIN_S = 5.0
 AT_ONCE = 2
 Key = tuple[str, str, str]
+# Of restores, which wait for engines most of the time.
+RESTORES_AT_ONCE = 4
+_RESTORES: Mapping[str, type[ReplicationGroup] | type[CacheCluster]] = {
+    "group": ReplicationGroup,
+    "cluster": CacheCluster,
+}
 
 
 @dataclass(frozen=True)
@@ -55,8 +61,9 @@ class Snapshotting:
         self._store = doors.store
         self._rounds = Rounds[Key](LOOK_EVERY_S)
         self._room = asyncio.Semaphore(AT_ONCE)
+        self._room_to_restore = asyncio.Semaphore(RESTORES_AT_ONCE)
         self._taking = Taking(doors.store, doors.worker, doors.clock, doors.seen)
-        self._restoring = Restoring(doors.store, doors.worker, doors.clock)
+        self._restoring = Restoring(doors.store, doors.worker, doors.clock, doors.seen)
         self._store.subscribe(self._changed)
 
     def _changed(self, resources: Sequence[Resource]) -> None:
@@ -119,6 +126,7 @@ class Snapshotting:
                     self._could(partial(self._restoring.finish, snapshot))
                 case _:
                     continue
+        self._end_restores()
         for group in self._store.all(ReplicationGroup):
             if group.restore is not None and group.restore.phase is not RestorePhase.START:
                 self._begin("group", group.region, group.id, self._restoring.group)
@@ -127,13 +135,22 @@ class Snapshotting:
                 self._begin("cluster", cluster.region, cluster.id, self._restoring.cluster)
         self._begin("tidy", "", "", self._restoring.drop_left) if self._restoring.left() else None
 
+    def _end_restores(self) -> None:
+        """Those of what is available by now, was given up or deleted: the writer of a pipe does not end by itself."""
+        for key in self._rounds.under_way():
+            what, region, name = key
+            if what in _RESTORES:
+                new = self._store.get(_RESTORES[what], region, name)
+                if new is None or new.restore is None or new.status is not Status.CREATING:
+                    self._rounds.cancel(key)
+
     def _begin(self, what: str, region: str, name: str, do: Callable[[str, str], Coroutine[Any, Any, None]]) -> None:
         key = what, region, name
         self._rounds.begin(key, partial(self._carry_out, key, do), f"snapshot {what} {name}")
 
     async def _carry_out(self, key: Key, do: Callable[[str, str], Coroutine[Any, Any, None]]) -> None:
         try:
-            async with self._room:
+            async with self._room_to_restore if key[0] in _RESTORES else self._room:
                 await do(key[1], key[2])
         except (WorldError, Conflict) as error:
             log.warning("work on a snapshot failed, tried again", what=key[0], name=key[2], reason=str(error))

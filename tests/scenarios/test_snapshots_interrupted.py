@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,11 @@ def status(service: Service) -> str:
 
 def worker(service: Service) -> psutil.Process | None:
     assert service.process is not None
-    children = psutil.Process(service.process.pid).children()
-    return next((child for child in children if "cachekeep.snapshot_child" in child.cmdline()), None)
+    for child in psutil.Process(service.process.pid).children():
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            if "cachekeep.snapshot_child" in child.cmdline():
+                return child
+    return None
 
 
 def test_a_killed_service_takes_back_what_it_was_taking(new_service: Callable[..., Service]) -> None:
@@ -146,6 +150,65 @@ def test_a_restore_goes_on_after_a_kill_and_refuses_damage(new_service: Callable
     ec.copy_snapshot(SourceSnapshotName="snap", TargetSnapshotName="copy")
     wait_for(lambda: refused(ec, "copy"), 60)
     assert "damaged" in messages(ec, "cache-cluster", "one")[-1]
+
+
+def begun_and_held(service: Service, ec: Any) -> psutil.Process:
+    """A cluster `two` that is being restored; its engine runs, and the process that feeds it does nothing."""
+    cluster = create_cluster(ec, [], "one")
+    filled(connect(cluster["CacheNodes"][0]["Endpoint"]))
+    take(ec, "snap", CacheClusterId="one")
+    wait_for(lambda: worker(service) is None)
+    ec.create_cache_cluster(CacheClusterId="two", SnapshotName="snap")
+    feeder: psutil.Process = wait_for(lambda: worker(service))
+    feeder.suspend()
+    wait_for(lambda: service.engines("two"))
+    return feeder
+
+
+def keys_of(ec: Any, name: str) -> int:
+    wait_for(lambda: cluster_status(ec, name) == "available", 60)
+    shown = ec.describe_cache_clusters(CacheClusterId=name, ShowCacheNodeInfo=True)["CacheClusters"][0]
+    return int(connect(shown["CacheNodes"][0]["Endpoint"]).dbsize())
+
+
+def test_a_service_that_is_killed_while_an_engine_loads_begins_anew(new_service: Callable[..., Service]) -> None:
+    service = new_service().start()
+    feeder = begun_and_held(service, service.client())
+    service.kill()
+    feeder.kill()
+    ec = service.start().client()
+    assert keys_of(ec, "two") == KEYS
+    wait_for(lambda: not list((service.state_dir / "restores").iterdir()))
+
+
+def test_an_engine_that_dies_before_it_has_loaded_is_fed_again(new_service: Callable[..., Service]) -> None:
+    service = new_service().start()
+    ec = service.client()
+    feeder = begun_and_held(service, ec)
+    (pid,) = service.engines("two")
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: service.engines("two") not in ([], [pid]))
+    feeder.resume()
+    assert keys_of(ec, "two") == KEYS
+    wait_for(lambda: worker(service) is None)
+
+
+def test_a_worker_that_is_killed_while_an_engine_loads_is_replaced(new_service: Callable[..., Service]) -> None:
+    service = new_service().start()
+    ec = service.client()
+    begun_and_held(service, ec).kill()
+    assert keys_of(ec, "two") == KEYS
+
+
+def test_a_cache_that_is_deleted_before_it_has_loaded_leaves_nothing(new_service: Callable[..., Service]) -> None:
+    service = new_service().start()
+    ec = service.client()
+    feeder = begun_and_held(service, ec)
+    ec.delete_cache_cluster(CacheClusterId="two")
+    feeder.resume()
+    wait_for(lambda: not [c for c in ec.describe_cache_clusters()["CacheClusters"] if c["CacheClusterId"] == "two"], 60)
+    wait_for(lambda: worker(service) is None and not list((service.state_dir / "restores").iterdir()))
+    wait_for(lambda: snapshot(ec, "snap")["SnapshotStatus"] == "available")
 
 
 @pytest.fixture

@@ -30,6 +30,14 @@ def dump(folder: Path, forked: float, *, as_text: bool = False) -> None:
     os.utime(folder / "dump.rdb", (forked + 3600, forked + 3600))
 
 
+def test_a_pipe_that_a_node_is_to_begin_with_is_no_data_that_it_kept(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "dump.rdb").symlink_to(tmp_path / "pipe")
+    assert kept_in(tmp_path, SAVING) == ""
+    (tmp_path / "pipe").unlink()
+    assert kept_in(tmp_path, SAVING) == ""
+
+
 def append_only_file(folder: Path, written: float, manifest: str | None = MANIFEST) -> None:
     inside = folder / "appendonlydir"
     inside.mkdir()
