@@ -64,6 +64,9 @@ def like_its_primary(call: Call) -> Call:
         "Engine": primary.engine.value,
         "EngineVersion": str(primary.version),
         "CacheNodeType": primary.node_type,
+        "AtRestEncryptionEnabled": primary.at_rest,
+        "TransitEncryptionEnabled": primary.transit.encrypted,
+        **({"TransitEncryptionMode": primary.transit.value} if primary.transit.encrypted else {}),
     }
     different = [key for key, value in shared.items() if call.params.get(key, value) != value]
     if different:
@@ -74,8 +77,6 @@ def like_its_primary(call: Call) -> Call:
     for key in ("PrimaryClusterId", "CacheParameterGroupName", "NodeGroupConfiguration"):
         if call.params.get(key):
             raise invalid_combination(f"{key} cannot be used together with GlobalReplicationGroupId.")
-    if call.flag("TransitEncryptionEnabled"):
-        raise invalid_combination(f"{found.id} is without in-transit encryption, and so are all its secondaries.")
     return replace(call, params={**call.params, **shared, **_shards_like(call, found, primary)})
 
 

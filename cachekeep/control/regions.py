@@ -16,7 +16,7 @@ from cachekeep.control.unit import Unit
 from cachekeep.domain.cache_cluster import CacheCluster, Status
 from cachekeep.domain.events import Event, SourceType
 from cachekeep.domain.global_group import EVERYWHERE, GlobalGroup, GlobalMember
-from cachekeep.domain.nodes import NOTHING_SEEN, NodeFacts, NodeKey, NodeSpec, ObservedNode
+from cachekeep.domain.nodes import NOTHING_SEEN, NodeFacts, NodeKey, NodeSpec, ObservedNode, ProgramKind
 from cachekeep.domain.ports import Clock, Conflict, EngineAdmin, Store, WorldError
 from cachekeep.domain.replication_group import ReplicationGroup
 from cachekeep.plan.upstream import Head, Upstream, has_taken_over, upstream_of
@@ -77,6 +77,8 @@ class Regions:
         if found.failing_over_to is None or GlobalMember(group.region, group.id) != found.primary:
             return
         for key, spec in specs.items():
+            if spec.program is not ProgramKind.ENGINE:
+                continue  # the group's switch takes nothing for itself: what it passes on the engines refuse
             seen = self._seen.get(key, NOTHING_SEEN)
             if seen.process is not None and (seen.facts is None or seen.facts.acl != spec.acl):
                 return

@@ -7,7 +7,8 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ import valkey
 from valkey.cluster import ValkeyCluster
 from valkey.exceptions import ValkeyClusterException
 
-from .conftest import Service, connect, group_status, messages, wait_for
+from .conftest import Service, group_status, messages, wait_for
 from .test_global_datastore import (
     HERE,
     THERE,
@@ -25,6 +26,7 @@ from .test_global_datastore import (
 )
 
 KILLS = 6
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Writer(threading.Thread):
@@ -56,10 +58,9 @@ class Writer(threading.Thread):
         return True
 
 
-def cluster(world: World, region: str, name: str) -> ValkeyCluster:  # noqa: F811
+def cluster(world: World, region: str, name: str, **login: str) -> ValkeyCluster:  # noqa: F811
     group = world.at(region).describe_replication_groups(ReplicationGroupId=name)["ReplicationGroups"][0]
-    at = group["ConfigurationEndpoint"]
-    return ValkeyCluster(host=at["Address"], port=at["Port"], decode_responses=True, socket_timeout=10)
+    return world.cluster(group["ConfigurationEndpoint"], **login)
 
 
 def nodes(world: World, region: str, name: str) -> list[valkey.Valkey[Any]]:  # noqa: F811
@@ -68,15 +69,23 @@ def nodes(world: World, region: str, name: str) -> list[valkey.Valkey[Any]]:  # 
     made = []
     for member in group["MemberClusters"]:
         found = world.at(region).describe_cache_clusters(CacheClusterId=member, ShowCacheNodeInfo=True)
-        made.append(connect(found["CacheClusters"][0]["CacheNodes"][0]["Endpoint"]))
+        made.append(world.connect(found["CacheClusters"][0]["CacheNodes"][0]["Endpoint"]))
     return made
 
 
-def pair(world: World, name: str, shards: int = 2, replicas: int = 0, **more: Any) -> str:  # noqa: F811
+def pair(
+    world: World,  # noqa: F811
+    name: str,
+    shards: int = 2,
+    replicas: int = 0,
+    here: Mapping[str, Any] = NOTHING,
+    **more: Any,
+) -> str:
+    """A datastore of two members in sync, with 500 keys. here: what is asked for the primary alone; more: for both."""
     shape = {"NumNodeGroups": shards, "ReplicasPerNodeGroup": replicas}
     if replicas:
         more = {"AutomaticFailoverEnabled": True, **more}
-    world.group(HERE, name, **shape, **more)
+    world.group(HERE, name, **shape, **here, **more)
     cluster(world, HERE, name).mset_nonatomic({f"key:{n}": str(n) for n in range(500)})
     datastore = world.datastore(name)
     world.group(THERE, name, GlobalReplicationGroupId=datastore, ReplicasPerNodeGroup=replicas, **more)

@@ -66,10 +66,11 @@ def _future_primary(call: Call, name: str) -> ReplicationGroup:
         raise invalid_value(f"Replication group {group.id} is a member of {group.global_id} already.")
     if group.cluster_mode is ClusterMode.COMPATIBLE:
         raise invalid_value(f"Replication group {group.id} changes its cluster mode: end that first.")
-    if group.transit.encrypted:
-        raise invalid_value(
-            f"Replication group {group.id} has in-transit encryption, and members of a global datastore follow each "
-            "other without it here."
+    if group.pending.node_type or group.pending.version is not None or group.pending.transit is not None:
+        raise Fault(
+            "InvalidReplicationGroupState",
+            f"Replication group {group.id} has modifications that wait for its maintenance window, and no member of a "
+            "global datastore changes alone: apply them first, or take them back.",
         )
     if not can_be_global(group.node_type):
         raise invalid_value(
