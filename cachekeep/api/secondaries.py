@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from cachekeep.api.context import Call
-from cachekeep.domain.cache_cluster import Status
+from cachekeep.domain.cache_cluster import CacheCluster, Status
 from cachekeep.domain.faults import Fault, invalid_combination, invalid_value
 from cachekeep.domain.global_group import EVERYWHERE, MOST_SECONDARIES, GlobalGroup, GlobalMember
 from cachekeep.domain.parameters import ParameterGroup
@@ -131,7 +131,7 @@ def copied_parameters(call: Call, work: Transaction, found: GlobalGroup, primary
     values = work.get(ParameterGroup, primary.region, primary.parameter_group)
     if values is None:
         return primary.parameter_group
-    name = f"global-datastore-{found.id}"
+    name = _copy_name(found)
     text = f"Parameters of the global datastore {found.id}"
     copy = replace(values, region=region, name=name, description=text, tags={})
     old = work.get(ParameterGroup, region, name)
@@ -150,8 +150,42 @@ def fan_out(call: Call, work: Transaction, changed: ParameterGroup) -> None:
             continue
         for member in found.secondaries:
             group = group_of(work, member)
-            if group is not None and group.parameter_group == f"global-datastore-{found.id}":
+            if group is not None and group.parameter_group == _copy_name(found):
                 copied_parameters(call, work, found, primary, member.region)
+
+
+def share_parameters(call: Call, work: Transaction, found: GlobalGroup) -> None:
+    """The primary comes to run with a copy as well, of the values that it has: it is about to be a secondary, and what
+    others of its region do with its group is not for all regions then."""
+    primary = group_of(work, found.primary)
+    if primary is None:
+        return
+    name = copied_parameters(call, work, found, primary, primary.region)
+    if name == primary.parameter_group:
+        return
+    work.replace(primary, replace(primary, parameter_group=name))
+    for cluster in (work.get(CacheCluster, primary.region, member) for member in primary.member_ids):
+        if cluster is not None:
+            work.replace(cluster, replace(cluster, parameter_group=name))
+
+
+def refuse_copy(call: Call, group: ParameterGroup) -> None:
+    """Raises InvalidCacheParameterGroupState for the copy of a secondary: it has what the primary's group has."""
+    for found in call.services.store.all(GlobalGroup):
+        primary = group_of(call.services.store, found.primary)
+        if group.name != _copy_name(found) or primary is None:
+            continue
+        if group.region in {member.region for member in found.secondaries}:
+            raise Fault(
+                "InvalidCacheParameterGroupState",
+                f"{group.name} has the values of the primary of {found.id}: change {primary.parameter_group} in "
+                f"{primary.region} instead.",
+            )
+
+
+def _copy_name(found: GlobalGroup) -> str:
+    """Of the parameter group of a member that is not its own."""
+    return f"global-datastore-{found.id}"
 
 
 def refuse_alone(call: Call, group: ReplicationGroup) -> None:

@@ -63,13 +63,13 @@ def cluster(world: World, region: str, name: str, **login: str) -> ValkeyCluster
     return world.cluster(group["ConfigurationEndpoint"], **login)
 
 
-def nodes(world: World, region: str, name: str) -> list[valkey.Valkey[Any]]:  # noqa: F811
+def nodes(world: World, region: str, name: str, **login: str) -> list[valkey.Valkey[Any]]:  # noqa: F811
     """A client to each node of the group."""
     group = world.at(region).describe_replication_groups(ReplicationGroupId=name)["ReplicationGroups"][0]
     made = []
     for member in group["MemberClusters"]:
         found = world.at(region).describe_cache_clusters(CacheClusterId=member, ShowCacheNodeInfo=True)
-        made.append(world.connect(found["CacheClusters"][0]["CacheNodes"][0]["Endpoint"]))
+        made.append(world.connect(found["CacheClusters"][0]["CacheNodes"][0]["Endpoint"], **login))
     return made
 
 
@@ -79,14 +79,16 @@ def pair(
     shards: int = 2,
     replicas: int = 0,
     here: Mapping[str, Any] = NOTHING,
+    login: Mapping[str, str] = NOTHING,
     **more: Any,
 ) -> str:
-    """A datastore of two members in sync, with 500 keys. here: what is asked for the primary alone; more: for both."""
+    """A datastore of two members in sync, with 500 keys. here: what is asked for the primary alone; more: for both.
+    login: at the primary."""
     shape = {"NumNodeGroups": shards, "ReplicasPerNodeGroup": replicas}
     if replicas:
         more = {"AutomaticFailoverEnabled": True, **more}
     world.group(HERE, name, **shape, **here, **more)
-    cluster(world, HERE, name).mset_nonatomic({f"key:{n}": str(n) for n in range(500)})
+    cluster(world, HERE, name, **login).mset_nonatomic({f"key:{n}": str(n) for n in range(500)})
     datastore = world.datastore(name)
     world.group(THERE, name, GlobalReplicationGroupId=datastore, ReplicasPerNodeGroup=replicas, **more)
     wait_for(lambda: world.roles(datastore)[THERE] == ("SECONDARY", "associated"), 60)

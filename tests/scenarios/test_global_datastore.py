@@ -16,7 +16,7 @@ import valkey
 from prometheus_client.parser import text_string_to_metric_families as read_text
 from valkey.cluster import ValkeyCluster
 
-from .conftest import Service, connect, gone, group_status, messages, wait_for
+from .conftest import Service, gone, group_status, messages, wait_for
 from .test_prometheus import ask, bearer
 
 HERE, THERE, ELSEWHERE = "us-east-1", "eu-west-1", "ap-south-1"
@@ -72,8 +72,9 @@ class World:
         group = self.at(region).describe_replication_groups(ReplicationGroupId=name)["ReplicationGroups"][0]
         return self.connect(group["NodeGroups"][0]["PrimaryEndpoint"])
 
-    def connect(self, endpoint: dict[str, Any]) -> valkey.Valkey[Any]:
-        return connect(endpoint)
+    def connect(self, endpoint: dict[str, Any], **login: str) -> valkey.Valkey[Any]:
+        at = {"host": endpoint["Address"], "port": endpoint["Port"]}
+        return valkey.Valkey(**at, decode_responses=True, socket_timeout=10, **login)
 
     def cluster(self, endpoint: dict[str, Any], **login: str) -> ValkeyCluster:
         """Of a group in cluster mode."""

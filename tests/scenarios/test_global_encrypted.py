@@ -31,8 +31,8 @@ class Encrypted(World):
         ca = str(self.service.state_dir / "ca" / "ca.pem")
         return {"ssl": True, "ssl_ca_certs": ca, "ssl_check_hostname": True, "decode_responses": True}
 
-    def connect(self, endpoint: dict[str, Any]) -> valkey.Valkey:
-        return valkey.Valkey(endpoint["Address"], endpoint["Port"], socket_timeout=10, **self.secured)
+    def connect(self, endpoint: dict[str, Any], **login: str) -> valkey.Valkey:
+        return valkey.Valkey(endpoint["Address"], endpoint["Port"], socket_timeout=10, **self.secured, **login)
 
     def cluster(self, endpoint: dict[str, Any], **login: str) -> ValkeyCluster:
         at = {"host": endpoint["Address"], "port": endpoint["Port"]}

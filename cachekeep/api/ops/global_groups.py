@@ -20,7 +20,7 @@ from cachekeep.api.paging import page
 from cachekeep.api.present import Shape
 from cachekeep.api.present_global import global_group
 from cachekeep.api.rehearsal import RehearsalStore
-from cachekeep.api.secondaries import copied_parameters, find_global, group_of, not_now, quiet
+from cachekeep.api.secondaries import copied_parameters, find_global, group_of, not_now, quiet, share_parameters
 from cachekeep.data.global_datastores import can_be_global, prefix_of
 from cachekeep.domain.cache_cluster import Status
 from cachekeep.domain.engine import EngineVersion
@@ -156,6 +156,7 @@ def failover_global_replication_group(call: Call) -> Shape:
     now = call.services.clock.now()
     new = replace(found, failing_over_to=member, failing_since=now)
     with call.services.store.transaction() as work:
+        share_parameters(call, work, found)
         work.replace(found, new)
         work.add_event(group_event(call, group, f"Failover of global datastore {found.id} to {member} called"))
         return _shown(call, new)

@@ -141,6 +141,19 @@ def test_parameters_of_the_primary_reach_the_other_regions(desk: Desk) -> None:
     copy = desk.store.get(ParameterGroup, AWAY, made.parameter_group)
     assert copy is not None
     assert copy.values["maxmemory-policy"] == "allkeys-lru"
+    with pytest.raises(Fault) as caught:
+        away(desk, "ResetCacheParameterGroup", CacheParameterGroupName=copy.name, ResetAllParameters=True)
+    assert (caught.value.code, "p in eu-west-1" in caught.value.message) == ("InvalidCacheParameterGroupState", True)
+    # Whoever takes writes next: the group of that region counts for the former primary, too.
+    wish = {"GlobalReplicationGroupId": ID, "PrimaryRegion": AWAY, "PrimaryReplicationGroupId": "s"}
+    desk.ask("FailoverGlobalReplicationGroup", **wish)
+    assert {desk.group("g").parameter_group, desk.cluster("g-001").parameter_group} == {copy.name}
+    with desk.store.transaction() as work:
+        work.replace(found(desk), found(desk).swapped())
+    away(desk, "ResetCacheParameterGroup", CacheParameterGroupName=copy.name, ResetAllParameters=True)
+    here = desk.store.get(ParameterGroup, "eu-west-1", copy.name)
+    assert here is not None
+    assert here.values == {}
 
 
 def test_a_failover_is_asked_for_once(desk: Desk) -> None:
