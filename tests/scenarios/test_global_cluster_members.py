@@ -30,7 +30,7 @@ RIGHTS = "on ~key:* ~own:* ~taken* -@all +@read +@connection +@slow +set +cluste
 
 
 @pytest.fixture
-def guarded(new_service: Callable[..., Service]) -> Iterator[World]:  # noqa: F811
+def guarded(new_service: Callable[..., Service]) -> Iterator[World]:
     it = World(new_service(CACHEKEEP_AUTH_WITHOUT_TLS="true").start())
     for region, name in NAMES.items():
         ec, how = it.at(region), {"Engine": "valkey", "Passwords": [PASSWORDS[region]]}
