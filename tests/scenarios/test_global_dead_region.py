@@ -86,7 +86,7 @@ def test_a_region_that_stays_away_is_left_and_follows_once_it_is_back(world: Wor
         finally:
             os.kill(world.service.process.pid, signal.SIGCONT)
         world.fail_over(datastore, THERE, name)
-        wait_for(lambda: _takes(world, THERE, name, "new", "1"), 120)
+        wait_for(lambda: _takes(world, THERE, name, "new", "1"), 60)
         assert _has_all(world, THERE, name)
         assert world.described(datastore)["Members"][0]["ReplicationGroupRegion"] == THERE
         assert _told(world, THERE, name, "is lost")
@@ -116,3 +116,20 @@ def _occupied(at: tuple[str, int]) -> Iterator[None]:
         yield
         listening.shutdown(socket.SHUT_RDWR)
         thread.join(10)
+
+
+@pytest.mark.parametrize("replicas", [0, 1])
+def test_a_region_whose_engines_all_hang_is_fenced_and_left(world: World, name: str, replicas: int) -> None:  # noqa: F811
+    """Whatever they would do when they wake up, they do not: none of them can take a write any more."""
+    datastore = pair(world, name, replicas=replicas)
+    hanging = _processes(world, name)
+    for pid in hanging:
+        os.kill(pid, signal.SIGSTOP)
+    world.fail_over(datastore, THERE, name)
+    wait_for(lambda: _takes(world, THERE, name, "new", "1"), 60)
+    assert not any(is_running(pid) for pid in hanging)
+    assert _told(world, THERE, name, "is lost")
+    assert _has_all(world, THERE, name)
+    wait_for(lambda: _reads(world, HERE, name, "new") == "1", 120)
+    assert _has_all(world, HERE, name)
+    assert all(refuses_writes(node) for node in nodes(world, HERE, name))
