@@ -50,7 +50,9 @@ class Writer(threading.Thread):
                 self._made.set(key, value)
                 self.acknowledged[key] = value
         except (valkey.ValkeyError, ValkeyClusterException, OSError) as error:
-            self.ended_by = error
+            self.ended_by = error.with_traceback(None)  # which would keep its connection from being closed in time
+        finally:
+            self._made.close()
 
     def is_held_by(self, made: ValkeyCluster) -> bool:
         for key, value in self.acknowledged.items():

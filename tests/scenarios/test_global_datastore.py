@@ -140,7 +140,9 @@ class Writer(threading.Thread):
             while True:
                 self.acknowledged = int(self._made.incr(self._key))
         except (valkey.ValkeyError, OSError) as error:
-            self.ended_by = error
+            self.ended_by = error.with_traceback(None)  # which would keep its connection from being closed in time
+        finally:
+            self._made.close()
 
 
 def test_a_secondary_really_follows(world: World, name: str) -> None:
