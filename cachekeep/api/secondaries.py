@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from cachekeep.api.context import Call
-from cachekeep.domain.cache_cluster import Status
+from cachekeep.domain.cache_cluster import CacheCluster, Status
 from cachekeep.domain.faults import Fault, invalid_combination, invalid_value
 from cachekeep.domain.global_group import EVERYWHERE, MOST_SECONDARIES, GlobalGroup, GlobalMember
 from cachekeep.domain.parameters import ParameterGroup
@@ -64,6 +64,9 @@ def like_its_primary(call: Call) -> Call:
         "Engine": primary.engine.value,
         "EngineVersion": str(primary.version),
         "CacheNodeType": primary.node_type,
+        "AtRestEncryptionEnabled": primary.at_rest,
+        "TransitEncryptionEnabled": primary.transit.encrypted,
+        **({"TransitEncryptionMode": primary.transit.value} if primary.transit.encrypted else {}),
     }
     different = [key for key, value in shared.items() if call.params.get(key, value) != value]
     if different:
@@ -74,8 +77,6 @@ def like_its_primary(call: Call) -> Call:
     for key in ("PrimaryClusterId", "CacheParameterGroupName", "NodeGroupConfiguration"):
         if call.params.get(key):
             raise invalid_combination(f"{key} cannot be used together with GlobalReplicationGroupId.")
-    if call.flag("TransitEncryptionEnabled"):
-        raise invalid_combination(f"{found.id} is without in-transit encryption, and so are all its secondaries.")
     return replace(call, params={**call.params, **shared, **_shards_like(call, found, primary)})
 
 
@@ -130,7 +131,7 @@ def copied_parameters(call: Call, work: Transaction, found: GlobalGroup, primary
     values = work.get(ParameterGroup, primary.region, primary.parameter_group)
     if values is None:
         return primary.parameter_group
-    name = f"global-datastore-{found.id}"
+    name = _copy_name(found)
     text = f"Parameters of the global datastore {found.id}"
     copy = replace(values, region=region, name=name, description=text, tags={})
     old = work.get(ParameterGroup, region, name)
@@ -149,8 +150,42 @@ def fan_out(call: Call, work: Transaction, changed: ParameterGroup) -> None:
             continue
         for member in found.secondaries:
             group = group_of(work, member)
-            if group is not None and group.parameter_group == f"global-datastore-{found.id}":
+            if group is not None and group.parameter_group == _copy_name(found):
                 copied_parameters(call, work, found, primary, member.region)
+
+
+def share_parameters(call: Call, work: Transaction, found: GlobalGroup) -> None:
+    """The primary comes to run with a copy as well, of the values that it has: it is about to be a secondary, and what
+    others of its region do with its group is not for all regions then."""
+    primary = group_of(work, found.primary)
+    if primary is None:
+        return
+    name = copied_parameters(call, work, found, primary, primary.region)
+    if name == primary.parameter_group:
+        return
+    work.replace(primary, replace(primary, parameter_group=name))
+    for cluster in (work.get(CacheCluster, primary.region, member) for member in primary.member_ids):
+        if cluster is not None:
+            work.replace(cluster, replace(cluster, parameter_group=name))
+
+
+def refuse_copy(call: Call, group: ParameterGroup) -> None:
+    """Raises InvalidCacheParameterGroupState for the copy of a secondary: it has what the primary's group has."""
+    for found in call.services.store.all(GlobalGroup):
+        primary = group_of(call.services.store, found.primary)
+        if group.name != _copy_name(found) or primary is None:
+            continue
+        if group.region in {member.region for member in found.secondaries}:
+            raise Fault(
+                "InvalidCacheParameterGroupState",
+                f"{group.name} has the values of the primary of {found.id}: change {primary.parameter_group} in "
+                f"{primary.region} instead.",
+            )
+
+
+def _copy_name(found: GlobalGroup) -> str:
+    """Of the parameter group of a member that is not its own."""
+    return f"global-datastore-{found.id}"
 
 
 def refuse_alone(call: Call, group: ReplicationGroup) -> None:

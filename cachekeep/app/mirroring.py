@@ -8,9 +8,11 @@ from cachekeep.api.context import Services
 from cachekeep.domain.access import EngineLogin
 from cachekeep.domain.nodes import Address
 from cachekeep.domain.remote import Remote
+from cachekeep.domain.world import NotAskedError
 from cachekeep.engine.secured import Secured
 from cachekeep.mirror.regional import Lags, RegionalDoors, RegionalMirroring
 from cachekeep.mirror.service import Doors, Mirroring
+from cachekeep.mirror.target import TargetLost
 from cachekeep.remote.open import open_remote
 from cachekeep.settings import Settings
 
@@ -37,8 +39,14 @@ def build_regional(
 
 
 def _own(settings: Settings, login: EngineLogin, secured: Secured) -> Callable[[Address], Remote]:
+    """A node of ours, in whichever region: all have certificates of one authority. The call raises TargetLost while its
+    file cannot be read, which says nothing against the node."""
+
     def own(address: Address) -> Remote:
-        at, context = secured.ways(address)[0]
+        try:
+            at, context = secured.ways(address)[0]
+        except NotAskedError as error:
+            raise TargetLost(str(error)) from error
         scheme = "rediss" if context is not None else "redis"
         return open_remote(
             f"{scheme}://{at}", user=login.username, password=login.password, ca=settings.ca_file, timeout_s=TIMEOUT_S

@@ -16,7 +16,7 @@ from cachekeep.control.unit import Unit
 from cachekeep.domain.cache_cluster import CacheCluster, Status
 from cachekeep.domain.events import Event, SourceType
 from cachekeep.domain.global_group import EVERYWHERE, GlobalGroup, GlobalMember
-from cachekeep.domain.nodes import NOTHING_SEEN, NodeFacts, NodeKey, NodeSpec, ObservedNode
+from cachekeep.domain.nodes import NOTHING_SEEN, NodeFacts, NodeKey, NodeSpec, ObservedNode, ProgramKind
 from cachekeep.domain.ports import Clock, Conflict, EngineAdmin, Store, WorldError
 from cachekeep.domain.replication_group import ReplicationGroup
 from cachekeep.plan.upstream import Head, Upstream, has_taken_over, upstream_of
@@ -50,11 +50,14 @@ class Regions:
         """To be asked after the group's own nodes were looked at: one that has just taken over is then seen to have,
         and not told to follow. Writes down a failover that is done."""
         found = self._store.get(GlobalGroup, EVERYWHERE, group.global_id) if group and group.global_id else None
-        if found is None or group is None or group.clustered:
-            return None  # in cluster mode no engine follows another group (see mirror)
+        if found is None or group is None:
+            return None
         me = GlobalMember(group.region, group.id)
         if me not in found.members:
             return None
+        if group.clustered:
+            # No engine follows another group (see mirror); but one that hangs cannot be told that it takes no writes.
+            return Upstream(failing_over=me == found.primary and found.failing_over_to is not None)
         heads = {member: head for member in found.members if (head := self._head(member)) is not None}
         if found.failing_over_to is not None:
             heads = await self._looked_at((found.primary, found.failing_over_to), heads)
@@ -77,6 +80,8 @@ class Regions:
         if found.failing_over_to is None or GlobalMember(group.region, group.id) != found.primary:
             return
         for key, spec in specs.items():
+            if spec.program is not ProgramKind.ENGINE:
+                continue  # the group's switch takes nothing for itself: what it passes on the engines refuse
             seen = self._seen.get(key, NOTHING_SEEN)
             if seen.process is not None and (seen.facts is None or seen.facts.acl != spec.acl):
                 return

@@ -108,7 +108,7 @@ class Lane:
 
     def now_is(self, node: Node) -> set[int]:
         """The node has other slots than before: those that it gained."""
-        before, now = _slots(self.node), _slots(node)
+        before, now = slots_of(self.node), slots_of(node)
         self._left = {slot: at for slot, at in self._left.items() if time.monotonic() - at < _LEFT_S}
         self._left |= dict.fromkeys(before - now, time.monotonic())
         self.node = node
@@ -362,5 +362,5 @@ class Lane:
             self._crew.elsewhere(self, {(db, key): time.monotonic() for key in moved})
 
 
-def _slots(node: Node) -> set[int]:
+def slots_of(node: Node) -> set[int]:
     return {slot for first, last in node.slots for slot in range(first, last + 1)}

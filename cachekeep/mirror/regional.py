@@ -174,8 +174,8 @@ class Following:
             return False
         await asyncio.to_thread(mirror.end, without)
         if both.failing:
-            names = ", ".join(sorted(without))
-            self._take_over(both, f" without {names}: what had not arrived of it is lost" if without else "")
+            names = ", ".join(sorted(without)) or ("" if mirror.is_covered() else "slots that no node has")
+            self._take_over(both, f" without {names}: what had not arrived of it is lost" if names else "")
         else:
             self._leave(both)
         return True

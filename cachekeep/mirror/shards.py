@@ -21,7 +21,7 @@ from cachekeep.domain.slots import SLOTS
 from cachekeep.follow.cluster import Cluster
 from cachekeep.follow.crew import Member
 from cachekeep.follow.homeless import Homeless
-from cachekeep.follow.lane import Lane
+from cachekeep.follow.lane import Lane, slots_of
 from cachekeep.follow.monitor import Monitor
 from cachekeep.follow.signals import Changed
 from cachekeep.follow.types import FollowMethod
@@ -52,6 +52,8 @@ class ShardMirror(CopyCrew):
         self._left: list[Lane] = []
         self._homeless = Homeless(self._owner_of)
         self._guards: dict[str, _Guard] = {}
+        # Lanes whose node came to slots that no other followed one gave: it may have been started anew without keys.
+        self._doubted: set[str] = set()
         self._lock = threading.RLock()
 
     def begin(self) -> None:
@@ -83,6 +85,7 @@ class ShardMirror(CopyCrew):
         assert self._cluster is not None  # noqa: S101 - begun
         moves = self._cluster.moves(self._all())
         if moves is not None:
+            held = {lane.name: slots_of(lane.node) for lane in self._all() if lane.connected}
             for lane in moves.left:
                 with self._lock:
                     self._left.append(self._lanes.pop(lane.name))
@@ -91,7 +94,12 @@ class ShardMirror(CopyCrew):
             for node in moves.joined:
                 self._add(Lane(node, self))
             for lane, node in moves.changed:
-                if lane.now_is(node):
+                given = frozenset[int]().union(*(slots for name, slots in held.items() if name != lane.name))
+                with self._lock:
+                    if not slots_of(node) - slots_of(lane.node) <= given:
+                        self._doubted.add(lane.name)
+                    gained = lane.now_is(node)
+                if gained:
                     lane.sweeps.want(self.target, "gap")
         self._homeless.bring_home()
 
@@ -110,9 +118,8 @@ class ShardMirror(CopyCrew):
         """Every key has arrived, and all that changes is heard of. without: lanes that are given up. whole: somebody
         has every slot."""
         lanes = [lane for lane in self._all() if lane.name not in without]
-        covered = sum(last - first + 1 for lane in self._all() for first, last in lane.node.slots)
         return (
-            (covered == SLOTS or not whole)
+            (self.is_covered() or not whole)
             and not self.target.refused
             and not self._homeless
             and all(self._is_followed(lane) for lane in lanes)
@@ -123,6 +130,10 @@ class ShardMirror(CopyCrew):
         if not self.in_sync():
             return None
         return max(0.0, max((lane.now_ms() - (lane.watermark_ms or 0) for lane in self._all()), default=0) / 1000)
+
+    def is_covered(self) -> bool:
+        """Somebody has every slot."""
+        return sum(last - first + 1 for lane in self._all() for first, last in lane.node.slots) == SLOTS
 
     def mark(self) -> int:
         """This moment, by the clock that all lanes share."""
@@ -202,7 +213,7 @@ class ShardMirror(CopyCrew):
         """After reading, before writing: the process that was looked at is there still. Raises RemoteError otherwise;
         the lane then comes back, and the node is looked at again."""
         guard = self._guards.get(name)
-        if guard is None:
+        if guard is None or name in self._doubted:
             self._admit(name)
             return
         try:
@@ -217,11 +228,27 @@ class ShardMirror(CopyCrew):
             guard.connection.close()
 
     def _admit(self, name: str) -> None:
-        """Whether the process that is at the node's address now may be copied from; raises RemoteError otherwise."""
+        """Whether the process that is at the node's address now may be copied from; raises RemoteError otherwise.
+
+        One that was started anew may be asked before it is given its slots: it is told by them, so it is doubted again
+        then, and known only once it has some.
+        """
         with self._lock:
             lane = self._lanes.get(name)
+            slots = lane.node.slots if lane is not None else ()
+            doubted = name in self._doubted
+            self._doubted.discard(name)
         if lane is None:
             raise RemoteError(RemoteFault.UNREACHABLE, f"{name} has left the group", "it is not asked again")
+        try:
+            self._admit_with(lane, slots, doubted=doubted)
+        except RemoteError:
+            if doubted:
+                self._doubted.add(name)
+            raise
+
+    def _admit_with(self, lane: Lane, slots: tuple[tuple[int, int], ...], *, doubted: bool) -> None:
+        name = lane.name
         self._drop(name)
         connection = self.remote.at(lane.node.host, lane.node.port).connect()
         try:
@@ -230,11 +257,12 @@ class ShardMirror(CopyCrew):
             connection.close()
             raise RemoteError(RemoteFault.UNREACHABLE, f"{name} refuses INFO: {refusal}", "") from refusal
         run_id, keys = info.get("run_id", ""), count_keys(info)
-        mine = self.target.index.count_in(lane.node.slots)
-        if run_id not in self.run_ids and mine and keys * 2 < mine:
+        mine = self.target.index.count_in(slots)
+        if (doubted or run_id not in self.run_ids) and mine and keys * 2 < mine:
             connection.close()
             self.held[name] = f"{name} has been started anew with {keys} keys, and {mine} of its slots are here"
             raise RemoteError(RemoteFault.UNREACHABLE, self.held[name], "fail over to the copy, or disassociate it")
         self.held.pop(name, None)
         self._guards[name] = _Guard(connection, run_id)
-        self.run_ids |= {run_id}
+        if slots:
+            self.run_ids |= {run_id}

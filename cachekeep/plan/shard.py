@@ -111,9 +111,13 @@ def _silent_primary(shard: Shard, primary: Member) -> ShardPlan:
 
 
 def _fence_replicas(shard: Shard) -> PhasedSteps:
-    """A replica that hangs loses nothing by being killed, and may hold an address that others wait for."""
+    """A replica that hangs loses nothing by being killed, and may hold an address that others wait for.
+
+    In cluster mode one without a primary might be voted in when it wakes up, and take writes that nobody wants any more
+    once the role is to leave the group.
+    """
     primary = shard.member(shard.primary)
-    if primary is None or not in_role(primary, primary):
+    if primary is None or not (in_role(primary, primary) or (shard.yields and shard.clustered)):
         return ()
     hung = [m for m in shard.staying if m.key != primary.key and shard.hung(m)]
     return phased(Phase.FENCE, [Stop(m.key, m.spec.address, fence=True) for m in hung])

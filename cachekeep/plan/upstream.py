@@ -51,7 +51,7 @@ class HandOut:
 class Upstream:
     """source: whom the group's primary follows; None when it takes writes. hand_out: to whom it hands over.
     refuge: a secondary that has the data, should every node of this group have lost it. failing_over: another
-    group is to take writes, or this one."""
+    group is to take writes, or this one. In cluster mode only the last is told, and of the primary alone."""
 
     source: Address | None = None
     hand_out: HandOut | None = None

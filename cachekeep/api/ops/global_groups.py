@@ -20,7 +20,7 @@ from cachekeep.api.paging import page
 from cachekeep.api.present import Shape
 from cachekeep.api.present_global import global_group
 from cachekeep.api.rehearsal import RehearsalStore
-from cachekeep.api.secondaries import copied_parameters, find_global, group_of, not_now, quiet
+from cachekeep.api.secondaries import copied_parameters, find_global, group_of, not_now, quiet, share_parameters
 from cachekeep.data.global_datastores import can_be_global, prefix_of
 from cachekeep.domain.cache_cluster import Status
 from cachekeep.domain.engine import EngineVersion
@@ -66,10 +66,11 @@ def _future_primary(call: Call, name: str) -> ReplicationGroup:
         raise invalid_value(f"Replication group {group.id} is a member of {group.global_id} already.")
     if group.cluster_mode is ClusterMode.COMPATIBLE:
         raise invalid_value(f"Replication group {group.id} changes its cluster mode: end that first.")
-    if group.transit.encrypted:
-        raise invalid_value(
-            f"Replication group {group.id} has in-transit encryption, and members of a global datastore follow each "
-            "other without it here."
+    if group.pending.node_type or group.pending.version is not None or group.pending.transit is not None:
+        raise Fault(
+            "InvalidReplicationGroupState",
+            f"Replication group {group.id} has modifications that wait for its maintenance window, and no member of a "
+            "global datastore changes alone: apply them first, or take them back.",
         )
     if not can_be_global(group.node_type):
         raise invalid_value(
@@ -156,6 +157,7 @@ def failover_global_replication_group(call: Call) -> Shape:
     now = call.services.clock.now()
     new = replace(found, failing_over_to=member, failing_since=now)
     with call.services.store.transaction() as work:
+        share_parameters(call, work, found)
         work.replace(found, new)
         work.add_event(group_event(call, group, f"Failover of global datastore {found.id} to {member} called"))
         return _shown(call, new)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from cachekeep.api import choose, present
 from cachekeep.api.context import Call
 from cachekeep.api.paging import page
-from cachekeep.api.secondaries import fan_out
+from cachekeep.api.secondaries import fan_out, refuse_copy
 from cachekeep.domain.cache_cluster import CacheCluster
 from cachekeep.domain.events import Event, SourceType
 from cachekeep.domain.faults import Fault, invalid_combination, invalid_value
@@ -108,6 +108,7 @@ def _users(call: Call, group: ParameterGroup) -> list[str]:
 def modify_cache_parameter_group(call: Call) -> present.Shape:
     """All values or none: each is checked before any is stored."""
     group = _own_group(call, call.params["CacheParameterGroupName"], "modified")
+    refuse_copy(call, group)
     given = call.params["ParameterNameValues"]
     if not given:
         raise invalid_value("ParameterNameValues must name at least one parameter.")
@@ -164,6 +165,7 @@ def _put(call: Call, old: ParameterGroup, new: ParameterGroup) -> None:
 
 def reset_cache_parameter_group(call: Call) -> present.Shape:
     group = _own_group(call, call.params["CacheParameterGroupName"], "reset")
+    refuse_copy(call, group)
     named = [entry.get("ParameterName") or "" for entry in call.params.get("ParameterNameValues") or []]
     everything = bool(call.flag("ResetAllParameters"))
     if everything == bool(named):

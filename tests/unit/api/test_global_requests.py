@@ -12,6 +12,7 @@ from cachekeep.api import rehearsal
 from cachekeep.api.context import Call
 from cachekeep.api.operations import OPERATIONS
 from cachekeep.domain.cache_cluster import Status
+from cachekeep.domain.engine import Engine
 from cachekeep.domain.faults import Fault
 from cachekeep.domain.global_group import EVERYWHERE, GlobalGroup, GlobalMember
 from cachekeep.domain.migration import MigrationPhase
@@ -85,6 +86,49 @@ def test_a_secondary_is_like_its_primary(desk: Desk) -> None:
     assert (caught.value.code, "at most 2" in caught.value.message) == (VALUE, True)
 
 
+@pytest.mark.parametrize("mode", ["required", "preferred"])
+def test_a_secondary_is_encrypted_as_its_primary_is(desk: Desk, mode: str) -> None:
+    with_tls = replace(desk.catalogue._install(Engine.REDIS, 7, 0, 15), tls=True)
+    desk.catalogue.found.append(with_tls)
+    desk.services = replace(desk.services, encrypted_at_rest=True)
+    asked = {"TransitEncryptionEnabled": True, "TransitEncryptionMode": mode, "AtRestEncryptionEnabled": True}
+    datastore(desk, Engine="redis", **asked)
+    for wrong in (
+        {"TransitEncryptionEnabled": False},
+        {"TransitEncryptionMode": "required" if mode == "preferred" else "preferred"},
+        {"AtRestEncryptionEnabled": False},
+    ):
+        with pytest.raises(Fault) as caught:
+            secondary(desk, **wrong)
+        assert (caught.value.code, next(iter(wrong)) in caught.value.message) == (COMBINATION, True)
+    made = secondary(desk)
+    assert (made.transit.value, made.at_rest) == (mode, True)
+    shown = desk.ask("DescribeGlobalReplicationGroups")["GlobalReplicationGroups"][0]
+    assert (shown["TransitEncryptionEnabled"], shown["AtRestEncryptionEnabled"]) == (True, True)
+    code, _ = desk.refused("ModifyReplicationGroup", ReplicationGroupId="g", TransitEncryptionEnabled=False)
+    assert code == COMBINATION
+
+
+def test_a_secondary_of_one_in_the_clear_is_in_the_clear(desk: Desk) -> None:
+    desk.catalogue.found.append(replace(desk.catalogue._install(Engine.VALKEY, 9, 1, 2), tls=True))
+    datastore(desk)
+    with pytest.raises(Fault) as caught:
+        secondary(desk, TransitEncryptionEnabled=True)
+    assert caught.value.code == COMBINATION
+    assert not secondary(desk, TransitEncryptionEnabled=False).transit.encrypted
+
+
+def test_a_group_with_modifications_that_wait_cannot_be_a_primary(desk: Desk) -> None:
+    """In its window it would change alone."""
+    desk.create_group("g", CacheNodeType=LARGE)
+    desk.ask("ModifyReplicationGroup", ReplicationGroupId="g", CacheNodeType="cache.m5.xlarge", ApplyImmediately=False)
+    wish = {"GlobalReplicationGroupIdSuffix": "shop", "PrimaryReplicationGroupId": "g"}
+    code, text = desk.refused("CreateGlobalReplicationGroup", **wish)
+    assert (code, "wait for its maintenance window" in text) == ("InvalidReplicationGroupState", True)
+    desk.ask("ModifyReplicationGroup", ReplicationGroupId="g", CacheNodeType=LARGE, ApplyImmediately=False)
+    desk.ask("CreateGlobalReplicationGroup", **wish)
+
+
 def test_parameters_of_the_primary_reach_the_other_regions(desk: Desk) -> None:
     desk.ask(
         "CreateCacheParameterGroup", CacheParameterGroupName="p", CacheParameterGroupFamily="valkey9", Description="x"
@@ -97,6 +141,19 @@ def test_parameters_of_the_primary_reach_the_other_regions(desk: Desk) -> None:
     copy = desk.store.get(ParameterGroup, AWAY, made.parameter_group)
     assert copy is not None
     assert copy.values["maxmemory-policy"] == "allkeys-lru"
+    with pytest.raises(Fault) as caught:
+        away(desk, "ResetCacheParameterGroup", CacheParameterGroupName=copy.name, ResetAllParameters=True)
+    assert (caught.value.code, "p in eu-west-1" in caught.value.message) == ("InvalidCacheParameterGroupState", True)
+    # Whoever takes writes next: the group of that region counts for the former primary, too.
+    wish = {"GlobalReplicationGroupId": ID, "PrimaryRegion": AWAY, "PrimaryReplicationGroupId": "s"}
+    desk.ask("FailoverGlobalReplicationGroup", **wish)
+    assert {desk.group("g").parameter_group, desk.cluster("g-001").parameter_group} == {copy.name}
+    with desk.store.transaction() as work:
+        work.replace(found(desk), found(desk).swapped())
+    away(desk, "ResetCacheParameterGroup", CacheParameterGroupName=copy.name, ResetAllParameters=True)
+    here = desk.store.get(ParameterGroup, "eu-west-1", copy.name)
+    assert here is not None
+    assert here.values == {}
 
 
 def test_a_failover_is_asked_for_once(desk: Desk) -> None:

@@ -11,10 +11,13 @@ from typing import Any, cast
 import pytest
 
 from cachekeep.control.regions import GIVEN_UP_AFTER_S, SYNC_WITHIN_S, Regions
+from cachekeep.domain.engine import Engine, EngineVersion
 from cachekeep.domain.global_group import EVERYWHERE, GlobalGroup, GlobalMember
-from cachekeep.domain.nodes import Address, NodeFacts, NodeKey, ObservedNode, Process, Role
+from cachekeep.domain.nodes import Address, NodeFacts, NodeKey, NodeSpec, ObservedNode, Process, ProgramKind, Role
 from cachekeep.domain.ports import EngineAdmin, WorldError
-from cachekeep.domain.replication_group import ReplicationGroup
+from cachekeep.domain.replication_group import ClusterMode, ReplicationGroup
+from cachekeep.plan.upstream import Upstream
+from cachekeep.plan.users import Entrants
 from cachekeep.store.sqlite import SqliteStore
 from tests.properties.stored import NOW, PRIMARY_HOST, cluster_of, group_of
 
@@ -111,3 +114,34 @@ def test_without_the_former_primary_only_after_some_patience_and_only_by_a_livin
     assert world.round(B).primary == A
     world.says = {world.address(B): replica(world.address(A))}
     assert world.round(B).primary == B
+
+
+def test_a_failover_in_cluster_mode_waits_for_every_engine_and_for_nothing_else(world: World) -> None:
+    """One that runs is to have the users that may not write; a switch that holds the group's port has none."""
+    group = replace(world.group(A), cluster_mode=ClusterMode.ENABLED)
+    node, switch = NodeKey(HERE, "a"), group.switch_key
+    engine = NodeSpec(node, Engine.REDIS, EngineVersion((7, 0, 15)), world.address(A), users=(("default", "-@write"),))
+    specs = {node: engine, switch: replace(engine, key=switch, program=ProgramKind.SWITCH)}
+    regions = Regions(world.store, cast(EngineAdmin, world), world, world.seen)
+    running = Process(1, "1")
+    world.seen[switch] = ObservedNode(running)
+    for seen, fenced in (
+        (ObservedNode(running), False),
+        (ObservedNode(running, replace(primary(), acl="as before")), False),
+        (ObservedNode(running, replace(primary(), acl=engine.acl)), True),
+    ):
+        world.seen[node] = seen
+        regions.fence(group, Entrants(reads_only=True), specs)
+        found = world.store.get(GlobalGroup, EVERYWHERE, "g")
+        assert found is not None
+        assert found.fenced is fenced
+
+
+def test_in_cluster_mode_the_primary_is_told_that_it_is_to_give_up_its_role(world: World) -> None:
+    """So that engines of it that hang are fenced: they cannot be told that clients may not write any more."""
+    regions = Regions(world.store, cast(EngineAdmin, world), world, world.seen)
+    told = [
+        asyncio.run(regions.upstream(replace(world.group(member), cluster_mode=ClusterMode.ENABLED)))
+        for member in (A, B)
+    ]
+    assert told == [Upstream(failing_over=True), Upstream()]

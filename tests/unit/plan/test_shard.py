@@ -166,3 +166,13 @@ def test_a_shard_whose_users_are_to_be_set_is_not_settled() -> None:
 def _with_acl(member: Member, acl: str) -> Member:
     assert member.seen.facts is not None
     return replace(member, seen=replace(member.seen, facts=replace(member.seen.facts, acl=acl)))
+
+
+def test_a_shard_that_hangs_as_a_whole_is_fenced_when_its_role_is_to_leave_the_group() -> None:
+    """Else whatever wakes up first may have the data. All of it, or a replica is voted in when it wakes up."""
+    hanging = [ObservedNode(process=Process(n, str(n)), folder=True, silent_s=6.0) for n in (1, 2)]
+    assert plan_shard(_shard(*hanging)).steps == ()
+    leaving = replace(_shard(*hanging), yields=True)
+    assert [s for _, s in plan_shard(leaving).steps] == [Stop(_key(n), _address(n), fence=True) for n in (1, 2)]
+    primary_gone = replace(_shard(DEAD, hanging[1]), yields=True)
+    assert Stop(_key(2), _address(2), fence=True) in [s for _, s in plan_shard(primary_gone).steps]
