@@ -15,11 +15,12 @@ from cachekeep.api.cloudwatch.call import CloudWatchCall, CloudWatchServices
 from cachekeep.api.cloudwatch.operations import OPERATIONS
 from cachekeep.api.cloudwatch.wire import CborWire, JsonWire, QueryWire, Wire, header
 from cachekeep.api.dispatch import Answer, check_region
-from cachekeep.api.gate import DENIED, OK, Gate, Visit, tags_given
+from cachekeep.api.gate import DENIED, Gate, Visit, tags_given
 from cachekeep.codec import rpc_cbor
 from cachekeep.codec.aws_model import Operation, load_service
 from cachekeep.codec.sigv4 import Caller, HttpRequest
 from cachekeep.domain.faults import Fault
+from cachekeep.domain.identity import OK
 from cachekeep.domain.ports import Conflict, WorldError
 
 log = structlog.get_logger()
