@@ -44,6 +44,7 @@ from cachekeep.app.upkeep import build_upkeep
 from cachekeep.control.loop import Control, World
 from cachekeep.data import load as data
 from cachekeep.data.acl_commands import acl_commands
+from cachekeep.domain.continuous import Standing
 from cachekeep.domain.nodes import NodeKey, ObservedNode
 from cachekeep.domain.parameters import ParameterGroup
 from cachekeep.domain.ports import AddressPool, WorldError
@@ -223,7 +224,8 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     throttle = Throttle(settings.api_rate) if settings.api_rate else None
     dispatcher = Dispatcher(services, guarding.keys.get, Outlook(abilities, limits), guarding.gate, throttle)
     lags: dict[tuple[str, str], float] = {}
-    metering = build_metering(settings, services, access, guarding.gate, lags)
+    standings: dict[tuple[str, str], Standing] = {}
+    metering = build_metering(settings, services, access, guarding.gate, lags, standings)
     delivering = build_log_delivering(settings, services, access)
     tasks = {
         **metering.tasks(),
@@ -231,7 +233,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         "service-updates": build_upkeep(settings, services).run,
         "snapshots": snapshots.run,
         "migrations": build_mirroring(settings, services, login, secured).run,
-        "continuous": build_continuous(settings, services, login, secured).run,
+        "continuous": build_continuous(settings, services, login, secured, standings).run,
         "regions": build_regional(settings, services, login, secured, lags).run,
         "serverless": Scaler(services, metering.collector.current).run,
     }
