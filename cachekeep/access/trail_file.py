@@ -1,13 +1,16 @@
-"""The trail of requests on disk: `<state dir>/audit.log`, 0600, one JSON object a line, only ever appended to.
+"""The trail of requests on disk: `audit.log` and `audit-refused.log` in the state directory, one JSON object a line.
 
-Full files are renamed to audit.log.1 (the newest) to audit.log.4; what is older goes, so that all of it stays below
-five times MOST_BYTES. A line is not forced to the disk: it survives the service, not a loss of power.
+What was done and what was refused have files of their own: a key that may do nothing can have thousands of requests
+refused in a minute, and must not push out what others did. Files are 0600 and only ever appended to. Full ones are
+renamed to audit.log.1 (the newest) to audit.log.4; what is older goes, so that each kind stays below five times
+MOST_BYTES. A line is not forced to the disk: it survives the service, not a loss of power.
 What cannot be written is counted, and the next line that can be is preceded by one that says how many are missing:
 a full disk stops nobody's cache. Implements domain.identity.Trail.
 """
 
 from __future__ import annotations
 
+import heapq
 import json
 import os
 from collections.abc import Iterator
@@ -19,11 +22,12 @@ from typing import Any
 
 import structlog
 
-from cachekeep.domain.identity import TrailEntry
+from cachekeep.domain.identity import OK, TrailEntry
 
 log = structlog.get_logger()
 
 FILE_NAME = "audit.log"
+REFUSED_NAME = "audit-refused.log"
 MOST_BYTES = 16 << 20
 KEPT = 4
 LOST = "lines-lost"
@@ -33,7 +37,22 @@ class TrailFile:
     """most_bytes: of one file. Safe to call from several threads."""
 
     def __init__(self, state_dir: Path, most_bytes: int = MOST_BYTES) -> None:
-        self._path, self._most_bytes = state_dir / FILE_NAME, most_bytes
+        self._done = _Lines(state_dir / FILE_NAME, most_bytes)
+        self._refused = _Lines(state_dir / REFUSED_NAME, most_bytes)
+
+    def write(self, entry: TrailEntry) -> None:
+        (self._done if entry.outcome == OK else self._refused).write(entry)
+
+    def close(self) -> None:
+        self._done.close()
+        self._refused.close()
+
+
+class _Lines:
+    """Entries of one kind: a file, and the older ones beside it."""
+
+    def __init__(self, path: Path, most_bytes: int) -> None:
+        self._path, self._most_bytes = path, most_bytes
         self._lock = Lock()
         self._descriptor: int | None = None
         self._size = 0
@@ -97,8 +116,8 @@ class TrailFile:
     def _rotate(self) -> int:
         self._close()
         for number in range(KEPT, 0, -1):
-            older = self._path.with_name(f"{FILE_NAME}.{number}")
-            newer = self._path.with_name(f"{FILE_NAME}.{number - 1}") if number > 1 else self._path
+            older = self._path.with_name(f"{self._path.name}.{number}")
+            newer = self._path.with_name(f"{self._path.name}.{number - 1}") if number > 1 else self._path
             with suppress(FileNotFoundError):
                 newer.rename(older)
         return self._open()
@@ -111,11 +130,20 @@ class TrailFile:
 
 def read_trail(state_dir: Path) -> Iterator[dict[str, Any]]:
     """All lines that are kept, oldest first; a line that broke off is passed over. Raises OSError."""
-    paths = [state_dir / f"{FILE_NAME}.{number}" for number in range(KEPT, 0, -1)]
-    for path in [*paths, state_dir / FILE_NAME]:
+    return heapq.merge(_read(state_dir / FILE_NAME), _read(state_dir / REFUSED_NAME), key=_at)
+
+
+def _read(newest: Path) -> Iterator[dict[str, Any]]:
+    paths = [newest.with_name(f"{newest.name}.{number}") for number in range(KEPT, 0, -1)]
+    for path in [*paths, newest]:
         with suppress(FileNotFoundError), path.open("rb") as file:
             for line in file:
                 with suppress(ValueError):
                     page = json.loads(line)
                     if isinstance(page, dict):
                         yield page
+
+
+def _at(page: dict[str, Any]) -> float:
+    at = page.get("at")
+    return float(at) if isinstance(at, int | float) else 0.0

@@ -20,7 +20,7 @@ from cachekeep.api import rehearsal
 from cachekeep.api.action_resources import resources_of
 from cachekeep.api.context import Call, Services
 from cachekeep.api.entry import Entry
-from cachekeep.api.gate import OK, AllKeys, Gate, NoTrail, Visit, tags_given
+from cachekeep.api.gate import AllKeys, Gate, NoTrail, Visit, tags_given
 from cachekeep.api.operations import OPERATIONS, STS_OPERATIONS, refusal
 from cachekeep.api.ops.tags import tags_at
 from cachekeep.api.throttle import Throttle
@@ -30,6 +30,7 @@ from cachekeep.codec.sigv4 import Caller, HttpRequest, verify
 from cachekeep.domain.cache_cluster import CacheCluster
 from cachekeep.domain.events import Event, Note, SourceType
 from cachekeep.domain.faults import Fault
+from cachekeep.domain.identity import OK
 from cachekeep.domain.ports import Conflict, Store, WorldError
 from cachekeep.domain.replication_group import ReplicationGroup
 from cachekeep.domain.serverless import ServerlessCache, backing_id, is_behind_serverless, serverless_name, shown_text

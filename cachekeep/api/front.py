@@ -12,12 +12,13 @@ from contextlib import contextmanager
 import structlog
 
 from cachekeep.api.dispatch import Answer, check_region
-from cachekeep.api.gate import DENIED, OK, Gate, Visit, tags_given
+from cachekeep.api.gate import DENIED, Gate, Visit, tags_given
 from cachekeep.api.wire import CborWire, JsonWire, QueryWire, Wire, header
 from cachekeep.codec import rpc_cbor
 from cachekeep.codec.aws_model import Operation, load_service
 from cachekeep.codec.sigv4 import Caller, HttpRequest
 from cachekeep.domain.faults import Fault
+from cachekeep.domain.identity import OK
 from cachekeep.domain.ports import Conflict, WorldError
 
 log = structlog.get_logger()

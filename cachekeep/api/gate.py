@@ -15,7 +15,6 @@ from cachekeep.domain.faults import Fault
 from cachekeep.domain.identity import ROOT_IDENTITY, Identity, Keys, Trail, TrailEntry
 from cachekeep.domain.policy import Asked, Decision
 
-OK = "ok"
 DENIED = "AccessDenied"
 # Of requests without a good signature, written down in any minute.
 MOST_STRANGERS = 60

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cachekeep.api.dispatch import Dispatcher
-from cachekeep.api.gate import OK, Gate, Visit
+from cachekeep.api.gate import Gate, Visit
 from cachekeep.codec.sigv4 import HttpRequest
 from cachekeep.domain.faults import Fault, invalid_value
+from cachekeep.domain.identity import OK
 from cachekeep.domain.ports import WorldError
 
 # How many notes of a journal are told at once, at most and unless told otherwise.

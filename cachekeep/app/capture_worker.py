@@ -5,14 +5,14 @@ So it ends with the service, and what it has captured is sealed; a crash of it i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
 from cachekeep.app.child import child
-from cachekeep.domain.continuous import CaptureNews, CaptureOrder
+from cachekeep.domain.continuous import CaptureNews, CaptureOrder, CaptureState, Told
 from cachekeep.domain.nodes import Address
 from cachekeep.domain.ports import WorldError
 from cachekeep.domain.snapshot_work import WorkFailed
@@ -27,14 +27,14 @@ class CaptureProcesses:
     way: Callable[[Address], tuple[Address, bool]]
     authority: Path
 
-    async def capture(self, order: CaptureOrder, told: Callable[[CaptureNews], None]) -> None:
+    async def capture(self, order: CaptureOrder, told: Told) -> None:
         """See the port."""
         wish = self._wish(order)
         async with child("cachekeep.snapshot_child.capture", wish) as lines:
             async for said in lines:
                 if "failed" in said:
                     raise WorkFailed(said["failed"], again=True)
-                told(msgspec.convert(said, CaptureNews))
+                told(_news(said))
 
     def _wish(self, order: CaptureOrder) -> bytes:
         """Raises WorkFailed."""
@@ -55,3 +55,9 @@ class CaptureProcesses:
             "authority": str(self.authority),
         }
         return msgspec.json.encode(wish) + b"\n"
+
+
+def _news(said: Mapping[str, object]) -> CaptureNews | CaptureState:
+    if "until_ms" in said:
+        return msgspec.convert(said, CaptureState)
+    return msgspec.convert(said, CaptureNews)

@@ -116,6 +116,8 @@ class DashboardViews:
             return {"resources": self._reports.levels(region), "troubles": self._reports.troubles(region)}
         report = self._reports.health(region, resource)
         verdicts = [{**metric, "tier": tier["tier"]} for tier in report["tiers"] for metric in tier["metrics"]]
+        if (backup := report.get("continuous_backup")) is not None:
+            verdicts.append(backup)
         return {**{name: report[name] for name in ("level", "sentence", "nodes")}, "verdicts": verdicts}
 
     async def chart(self, region: str, resource: str, metric: str, start: float, end: float) -> Json:

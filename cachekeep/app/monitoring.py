@@ -16,6 +16,7 @@ from cachekeep.api.gate import Gate
 from cachekeep.data.metrics import command_families, metrics
 from cachekeep.data.prices import node_specs
 from cachekeep.data.thresholds import thresholds
+from cachekeep.domain.continuous import Standings
 from cachekeep.domain.metric_ports import Monitoring
 from cachekeep.engine.access import Access
 from cachekeep.engine.examiner import EngineExaminer
@@ -51,6 +52,7 @@ class Metering:
     deliveries: Deliveries
     health: HealthReports
     targets: Targets
+    backups: Standings
 
     def tasks(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
         return {
@@ -77,9 +79,11 @@ def build_metering(
     access: Access,
     gate: Gate | None = None,
     lags: Mapping[tuple[str, str], float] = MappingProxyType({}),
+    backups: Standings = MappingProxyType({}),
 ) -> Metering:
     """services, gate: of the API; their `seen` tells processes and endpoints. lags: of living copies, by region and
-    group. Raises WorldError for a metrics file of a newer Cachekeep."""
+    group. backups: how continuous backups stand, now and later. Raises WorldError for a metrics file of a newer
+    Cachekeep."""
     store, clock = services.store, services.clock
     retention = Retention(settings.metrics_fine_days, settings.metrics_middle_days, settings.metrics_days)
     series = SeriesFile(settings.state_dir / METRICS_FILE, retention, clock.now)
@@ -104,8 +108,9 @@ def build_metering(
         meter,
         host,
         deliveries,
-        HealthReports(monitoring, meter, store, thresholds(), _baselines()),
+        HealthReports(monitoring, meter, store, thresholds(), _baselines(), backups),
         targets,
+        backups,
     )
 
 

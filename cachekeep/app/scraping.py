@@ -35,7 +35,9 @@ def build_scraping(settings: Settings, services: Services, dispatcher: Dispatche
         form = Format.OPEN_METRICS if open_metrics else Format.TEXT
         nodes = await read_nodes(metering.collector, metering.collector)
         trouble = metering.series.trouble is not None
-        service = ServiceReading(__version__, statuses_of(services.store), trouble, size_of(file))
+        service = ServiceReading(
+            __version__, statuses_of(services.store), trouble, size_of(file), dict(metering.backups)
+        )
         return form.value, await asyncio.to_thread(page, nodes, service, services.clock.now(), form)
 
     def authenticate(request: HttpRequest) -> Caller:

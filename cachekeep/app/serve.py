@@ -38,6 +38,7 @@ from cachekeep.app.sources import protocol_for, raise_open_files
 from cachekeep.app.surface import build_surface
 from cachekeep.app.upkeep import build_upkeep
 from cachekeep.control.loop import Control, World
+from cachekeep.domain.continuous import Standing
 from cachekeep.domain.nodes import NodeKey, ObservedNode
 from cachekeep.host.installs import MachineCatalogue
 from cachekeep.log_stream import LogStream
@@ -91,7 +92,8 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     throttle = Throttle(settings.api_rate) if settings.api_rate else None
     dispatcher = Dispatcher(services, guarding.keys.get, Outlook(abilities, limits), guarding.gate, throttle)
     lags: dict[tuple[str, str], float] = {}
-    metering = build_metering(settings, services, adapters.access, guarding.gate, lags)
+    standings: dict[tuple[str, str], Standing] = {}
+    metering = build_metering(settings, services, adapters.access, guarding.gate, lags, standings)
     delivering = build_log_delivering(settings, services, adapters.access)
     tasks = {
         **metering.tasks(),
@@ -99,7 +101,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         "service-updates": build_upkeep(settings, services).run,
         "snapshots": build_snapshots(settings, services, adapters.login, adapters.secured).run,
         "migrations": build_mirroring(settings, services, adapters.login, adapters.secured).run,
-        "continuous": build_continuous(settings, services, adapters.login, adapters.secured).run,
+        "continuous": build_continuous(settings, services, adapters.login, adapters.secured, standings).run,
         "regions": build_regional(settings, services, adapters.login, adapters.secured, lags).run,
         "serverless": Scaler(services, metering.collector.current).run,
     }

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
+
 from cachekeep.api.context import Services
 from cachekeep.app.capture_worker import CaptureProcesses
 from cachekeep.app.snapshot_worker import SnapshotProcesses
 from cachekeep.domain.access import EngineLogin
+from cachekeep.domain.continuous import Standing
 from cachekeep.domain.nodes import Address
 from cachekeep.engine.secured import Secured
 from cachekeep.settings import Settings
@@ -39,8 +42,14 @@ def build_snapshots(settings: Settings, services: Services, login: EngineLogin, 
     return Snapshotting(Doors(services.store, worker, services.clock, services.seen))
 
 
-def build_continuous(settings: Settings, services: Services, login: EngineLogin, secured: Secured) -> Continuous:
-    """A repository for each group, below `continuous` in the state directory.
+def build_continuous(
+    settings: Settings,
+    services: Services,
+    login: EngineLogin,
+    secured: Secured,
+    standings: MutableMapping[tuple[str, str], Standing],
+) -> Continuous:
+    """A repository for each group, below `continuous` in the state directory. standings: kept there, for reports.
 
     Not that of the snapshots: a moment has to name one group's data, and what is over goes by another rule.
     """
@@ -52,4 +61,4 @@ def build_continuous(settings: Settings, services: Services, login: EngineLogin,
         return own, context is not None
 
     worker = CaptureProcesses(settings.state_dir / CONTINUOUS_FOLDER, lambda: secret, way, settings.ca_file)
-    return Continuous(services.store, worker, services.clock)
+    return Continuous(services.store, worker, services.clock, standings)

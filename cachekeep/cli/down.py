@@ -31,6 +31,7 @@ _OURS = (
     "engine-password*",
     "keys.*",
     "audit.log*",
+    "audit-refused.log*",
     "ca",
     "agent",
     "modules",

@@ -196,6 +196,10 @@ def show(console: Console, report: Mapping[str, Any]) -> None:
             console.print(f"  [yellow]{escape(node['id'])}: {escape(node['trouble'])}[/yellow]", soft_wrap=True)
     for line in _own(report.get("own_thresholds", {})):
         console.print(f"  [dim]threshold of {escape(line)}[/dim]", soft_wrap=True)
+    if backup := report.get("continuous_backup"):
+        console.print(f"  {backup['title']}  {_word(backup['level'])}  {escape(_told(backup))}", soft_wrap=True)
+        if backup["level"] in ("warning", "risk"):
+            _explain(console, backup)
     for tier in report["tiers"]:
         console.print()
         console.print(f"[bold]{_TITLES.get(tier['tier'], tier['tier'])}[/bold]  {_word(tier['level'])}")
@@ -247,8 +251,12 @@ def _table(tier: Mapping[str, Any], *, with_nodes: bool) -> Table:
 
 def _why(metric: Mapping[str, Any]) -> str:
     """The sentence without what the other columns say."""
-    why = str(metric["sentence"]).partition(f"is {metric['level']}: ")[2] or str(metric["sentence"])
-    return why.removeprefix(f"{metric['value']}; ")
+    return _told(metric).removeprefix(f"{metric['value']}; ")
+
+
+def _told(metric: Mapping[str, Any]) -> str:
+    """The sentence without its beginning, `TITLE is LEVEL: `."""
+    return str(metric["sentence"]).partition(f"is {metric['level']}: ")[2] or str(metric["sentence"])
 
 
 def _explain(console: Console, metric: Mapping[str, Any]) -> None:

@@ -51,8 +51,41 @@ class CaptureNews:
     text: str
 
 
+@dataclass(frozen=True)
+class CaptureState:
+    """How a capture does, told every few seconds. until_ms: the last moment that can be restored, also after a crash of
+    this machine, in ms since 1970; None before there is one. bytes: of all that is stored of the group; None where that
+    cannot be told now."""
+
+    until_ms: int | None
+    bytes: int | None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How the continuous backup of a group stands. since: when it was asked of this service, or began to go well or
+    badly, whichever was last. until: the last moment that can be restored; None while none is known. All in seconds
+    since 1970. bytes: stored; None while not known. trouble: why nothing is kept now, "" when nothing is known of any.
+    """
+
+    since: float
+    follows: bool = False
+    until: float | None = None
+    bytes: int | None = None
+    trouble: str = ""
+
+    def lag_s(self, now: float) -> float | None:
+        """How long ago the last moment was that can be restored; None while none is known."""
+        return None if self.until is None else max(0.0, now - self.until)
+
+
+# By region and group.
+Standings = Mapping[tuple[str, str], Standing]
+Told = Callable[[CaptureNews | CaptureState], None]
+
+
 class CaptureWorker(Protocol):
-    async def capture(self, order: CaptureOrder, told: Callable[[CaptureNews], None]) -> None:
+    async def capture(self, order: CaptureOrder, told: Told) -> None:
         """Go on until cancelled; what is captured is sealed then.
 
         Raises snapshot_work.WorkFailed: it cannot go on; the same order may succeed later, and goes on where it was.

@@ -14,6 +14,8 @@ from cachekeep.domain.policy import Policy
 from cachekeep.domain.replication_group import ReplicationGroup
 
 ROOT = "root"
+# The outcome of a request that was carried out.
+OK = "ok"
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class TrailEntry:
     region: str
     action: str
     resources: tuple[str, ...] = ()
-    outcome: str = "ok"
+    outcome: str = OK
     parameters: Mapping[str, object] = field(default_factory=dict)
 
 

@@ -54,6 +54,23 @@ _OF_SERVICE = (
         "Cachekeep measures too slowly",
         "Nodes that answer were last read long ago. The machine is overloaded, or too many nodes are measured.",
     ),
+    (
+        "CachekeepContinuousBackupBehind",
+        "cachekeep_continuous_backup_lag_seconds > 120",
+        "3m",
+        "warning",
+        "The continuous backup of {{ $labels.group }} is {{ $value | humanizeDuration }} behind",
+        "The last moments of the group could not be restored. `cachekeep health` of the group says why.",
+    ),
+    (
+        "CachekeepContinuousBackupStopped",
+        "cachekeep_continuous_backup_up == 0",
+        "10m",
+        "critical",
+        "The continuous backup of {{ $labels.group }} does not run",
+        "No change of the group has been kept for ten minutes, or its first copy takes so long. `cachekeep health` of "
+        "the group says why: a full disk, for one.",
+    ),
 )
 
 

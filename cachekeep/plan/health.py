@@ -2,7 +2,7 @@
 
 Called by surfaces (command, page, API), which hand in what was measured and get plain JSON values:
     {"id", "region", "at", "level", "sentence", "exit_code",
-     "nodes": [{"id", "role", "level", "trouble"}],
+     "nodes": [{"id", "role", "level", "trouble"}], "continuous_backup": as a metric, or None,
      "tiers": [{"tier", "level", "metrics": [{"metric", "title", "level", "value", "number", "unit", "node",
        "sentence", "means", "cause", "next", "evidence", "nodes": [{"node", "level", "value", "number"}]}]}]}
 A metric of the group is its worst node's; node is "" where no node has a value.
@@ -38,9 +38,15 @@ class NodeReading:
 
 
 def assemble(
-    group: str, region: str, at: float, nodes: Sequence[NodeReading], thresholds: Sequence[Threshold]
+    group: str,
+    region: str,
+    at: float,
+    nodes: Sequence[NodeReading],
+    thresholds: Sequence[Threshold],
+    backup: Verdict | None = None,
 ) -> dict[str, Any]:
-    """The report. at: seconds since 1970. thresholds: with the group's overrides, in the order to be shown."""
+    """The report. at: seconds since 1970. thresholds: with the group's overrides, in the order to be shown. backup: on
+    the group's continuous one, None without."""
     found = {node.id: _verdicts(node, thresholds) for node in nodes}
     by_metric = {
         threshold.metric: _metric(threshold, [(name, verdicts[threshold.metric]) for name, verdicts in found.items()])
@@ -48,8 +54,9 @@ def assemble(
     }
     tiers = [_tier(tier, [by_metric[t.metric] for t in thresholds if t.tier is tier]) for tier in Tier]
     silent = [(node.id, node.context.trouble) for node in nodes if node.context.trouble]
-    level = level_of_all((Level(tier["level"]) for tier in tiers), silent)
+    level = level_of_all((Level(tier["level"]) for tier in tiers), silent, backup)
     titles = [metric["title"] for tier in tiers for metric in tier["metrics"] if metric["level"] == level.value]
+    titles += titles_of(backup, level)
     return {
         "id": group,
         "region": region,
@@ -59,16 +66,45 @@ def assemble(
         "exit_code": EXIT_CODES[level],
         "nodes": [_node(node, found[node.id]) for node in nodes],
         "tiers": tiers,
+        "continuous_backup": None if backup is None else _of_group(backup),
     }
 
 
-def level_of_all(levels: Iterable[Level], silent: Sequence[Silent]) -> Level:
+def level_of_all(levels: Iterable[Level], silent: Sequence[Silent], backup: Verdict | None = None) -> Level:
     """The worst, but not safe where a node cannot be asked: what is wrong with that one is not known.
 
-    A single metric that is unknown changes nothing: on most machines some are.
+    A single metric that is unknown changes nothing: on most machines some are. A backup that goes well says nothing
+    of the nodes.
     """
     level = worst(levels)
+    if backup is not None and backup.level.rank > max(level.rank, Level.SAFE.rank):
+        level = backup.level
     return Level.UNKNOWN if silent and level is Level.SAFE else level
+
+
+def titles_of(backup: Verdict | None, level: Level) -> list[str]:
+    """The backup's title where it has the group's level."""
+    return [backup.title] if backup is not None and backup.level is level else []
+
+
+def _of_group(verdict: Verdict) -> dict[str, Any]:
+    """A verdict on no node, in the form of a metric's."""
+    return {
+        "metric": verdict.metric,
+        "title": verdict.title,
+        "unit": "Seconds",
+        "means": verdict.means,
+        "tier": verdict.tier.value,
+        "level": verdict.level.value,
+        "value": verdict.value,
+        "number": verdict.number,
+        "node": "",
+        "sentence": verdict.sentence,
+        "cause": verdict.cause,
+        "next": verdict.next,
+        "evidence": [],
+        "nodes": [],
+    }
 
 
 def _verdicts(node: NodeReading, thresholds: Sequence[Threshold]) -> dict[str, Verdict]:

@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from cachekeep.domain.cache_cluster import CacheCluster
+from cachekeep.domain.continuous import Standings
 from cachekeep.domain.metric_ports import Meter, Monitoring
 from cachekeep.domain.ports import Store
 from cachekeep.domain.serverless import backing_id, serverless_name
-from cachekeep.domain.verdicts import Level, Threshold, worst
+from cachekeep.domain.verdicts import Level, Threshold, Verdict, worst
 from cachekeep.plan.causes import Look, looks_for
+from cachekeep.plan.continuous import backup_verdict
 from cachekeep.plan.health import EXIT_CODES, NodeReading, assemble
 from cachekeep.report.health_levels import Levels, Standing
 from cachekeep.report.health_look import CloserLook, Wish
@@ -35,7 +38,8 @@ _PAUSE_S = 1.0
 
 
 class HealthReports:
-    """meter: for a closer look. baselines: node type -> bytes per second that its network lasts at, where known."""
+    """meter: for a closer look. baselines: node type -> bytes per second that its network lasts at, where known.
+    backups: how continuous backups stand, at each moment that it is asked."""
 
     def __init__(
         self,
@@ -44,8 +48,10 @@ class HealthReports:
         store: Store,
         thresholds: Sequence[Threshold],
         baselines: Mapping[str, float],
+        backups: Standings = MappingProxyType({}),
     ) -> None:
         self._monitoring, self._store, self._baselines = monitoring, store, baselines
+        self._backups = backups
         self._look = CloserLook(monitoring.examiner, meter, monitoring.now)
         self._pasts = Pasts(monitoring.series, thresholds, monitoring.now)
         self._roster = Roster(store)
@@ -81,7 +87,8 @@ class HealthReports:
         if len(outdated) > _MOST_READ:
             self._asked.set()
         nodes = [self._reading(member, now) for member in members]
-        whole = assemble(serverless_name(name), region, now, nodes, self._overrides.thresholds(region, owner))
+        limits, backup = self._overrides.thresholds(region, owner), self._backup(region, name)
+        whole = assemble(serverless_name(name), region, now, nodes, limits, backup)
         return {**whole, "own_thresholds": {k: dict(v) for k, v in self._overrides.values(region, owner).items()}}
 
     async def examined(self, region: str, name: str) -> dict[str, Any]:
@@ -124,6 +131,10 @@ class HealthReports:
         values = self._overrides.change(region, self._meant(region, name), wish, unset)
         self._levels.forget_all()
         return values
+
+    def _backup(self, region: str, name: str) -> Verdict | None:
+        standing = self._backups.get((region, name))
+        return None if standing is None else backup_verdict(standing, self._monitoring.now())
 
     def _find(self, region: str, name: str) -> tuple[list[Member], str]:
         """The nodes, and whose thresholds count for them. Raises Fault."""
@@ -179,7 +190,10 @@ class HealthReports:
             self._asked.set()
         self._levels.begin(everyone)
         return {
-            name: self._levels.standing(found.get(name, []), self._overrides.thresholds(region, name)) for name in names
+            name: self._levels.standing(
+                found.get(name, []), self._overrides.thresholds(region, name), self._backup(region, name)
+            )
+            for name in names
         }
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from cachekeep.domain.metrics import Subject
-from cachekeep.domain.verdicts import Level, Threshold, worst
-from cachekeep.plan.health import EXIT_CODES, level_of_all, sentence_of
+from cachekeep.domain.verdicts import Level, Threshold, Verdict, worst
+from cachekeep.plan.health import EXIT_CODES, level_of_all, sentence_of, titles_of
 from cachekeep.plan.verdict import NO_PAST, judge
 from cachekeep.report.health_members import Member
 from cachekeep.report.health_past import Pasts
@@ -55,17 +55,20 @@ class Levels:
         stale = sorted((at, subject) for at, subject in known if not 0 <= now - at < FRESH_S)
         self._turn = frozenset(subject for _, subject in stale[:MOST_ANEW])
 
-    def standing(self, members: Sequence[Member], thresholds: Sequence[Threshold]) -> Standing:
-        """thresholds: with their owner's numbers."""
+    def standing(
+        self, members: Sequence[Member], thresholds: Sequence[Threshold], backup: Verdict | None = None
+    ) -> Standing:
+        """thresholds: with their owner's numbers. backup: on the owner's continuous one."""
         judged = [self._of(member, thresholds) for member in members]
         silent = [
             (member.label, node.trouble)
             for member, node in zip(members, judged, strict=True)
             if node.trouble is not None
         ]
-        level = level_of_all((node.level for node in judged), silent)
+        level = level_of_all((node.level for node in judged), silent, backup)
         titles = dict.fromkeys(title for node in judged if node.level is level for title in node.titles)
         in_order = [threshold.title for threshold in thresholds if threshold.title in titles]
+        in_order += titles_of(backup, level)
         return Standing(level, sentence_of(level, in_order, silent))
 
     def forget_all(self) -> None:

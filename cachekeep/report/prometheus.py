@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from cachekeep.domain.alarms import Alarm, AlarmState
 from cachekeep.domain.cache_cluster import CacheCluster, Status
+from cachekeep.domain.continuous import Standings
 from cachekeep.domain.metric_ports import Gauges, Totals
 from cachekeep.domain.metrics import Current, Metric, MetricKind, Point, Subject
 from cachekeep.domain.ports import Store
@@ -44,12 +45,13 @@ class NodeReading:
 @dataclass(frozen=True)
 class ServiceReading:
     """How the service does. statuses: what is counted -> region -> status -> how many. metrics_trouble: minutes wait in
-    memory or were lost. metrics_file_bytes: None where it cannot be told."""
+    memory or were lost. metrics_file_bytes: None where it cannot be told. backups: continuous ones."""
 
     version: str
     statuses: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
     metrics_trouble: bool = False
     metrics_file_bytes: int | None = None
+    backups: Standings = field(default_factory=dict)
 
 
 async def read_nodes(gauges: Gauges, totals: Totals) -> list[NodeReading]:
@@ -86,7 +88,7 @@ def families(
     nodes: Sequence[NodeReading], service: ServiceReading, metrics: Mapping[str, Metric], now: float
 ) -> list[Family]:
     """All families, the service's first. metrics: all by name. now: seconds since 1970. Pure."""
-    return [*_of_service(service, nodes, now), *_of_nodes(nodes, metrics, now)]
+    return [*_of_service(service, nodes, now), *_of_backups(service.backups, now), *_of_nodes(nodes, metrics, now)]
 
 
 def _of_service(service: ServiceReading, nodes: Sequence[NodeReading], now: float) -> list[Family]:
@@ -114,6 +116,22 @@ def _of_service(service: ServiceReading, nodes: Sequence[NodeReading], now: floa
         if value is not None:
             found.append(Family(f"cachekeep_{name}", Kind.GAUGE, about, [("", float(value))]))
     return found
+
+
+def _of_backups(backups: Standings, now: float) -> list[Family]:
+    """Of the groups that have a continuous backup. A lag or size that is not known is left out, never 0."""
+    name = "cachekeep_continuous_backup"
+    up = Family(f"{name}_up", Kind.GAUGE, "1 while every change of the group is kept.")
+    lag = Family(f"{name}_lag_seconds", Kind.GAUGE, "How long ago the last moment was that can be restored.")
+    size = Family(f"{name}_bytes", Kind.GAUGE, "Stored of the group, all of its window.")
+    for (region, group), standing in sorted(backups.items()):
+        told, behind_s = labels({"region": region, "group": group}), standing.lag_s(now)
+        up.samples.append((told, float(standing.follows)))
+        if behind_s is not None:
+            lag.samples.append((told, behind_s))
+        if standing.bytes is not None:
+            size.samples.append((told, float(standing.bytes)))
+    return [up, lag, size]
 
 
 def _of_nodes(nodes: Sequence[NodeReading], metrics: Mapping[str, Metric], now: float) -> list[Family]:

@@ -57,14 +57,20 @@ def repository_of(wish: Wish) -> Repository:
 def engine_at(wish: Wish, address: Address) -> Engine:
     """Raises RemoteError."""
     from cachekeep.backup.survey import survey
+
+    remote = remote_at(wish, address)
+    return Engine(remote, survey(remote))
+
+
+def remote_at(wish: Wish, address: Address) -> RespRemote:
+    """Not connected to yet."""
     from cachekeep.remote.open import open_remote
 
     scheme = "rediss" if str(address) in wish.tls else "redis"
     authority = wish.authority or None
-    remote = open_remote(
+    return open_remote(
         f"{scheme}://{address}", user=wish.user, password=wish.password, ca=authority, timeout_s=_TIMEOUT_S
     )
-    return Engine(remote, survey(remote))
 
 
 def bucket(wish: Wish, name: str) -> BlobStore | None:

@@ -11,9 +11,11 @@ import psutil
 from cachekeep.backup.catalog import Repository
 from cachekeep.backup.copy_nodes import copy_nodes
 from cachekeep.backup.copy_types import CopyOptions
+from cachekeep.backup.pacing import Halt
 from cachekeep.backup.survey_types import Node
 from cachekeep.domain.snapshot_work import CopyNode, CopyOrder, LaneDone, Outcome, WorkFailed
-from cachekeep.snapshot_child.compose import Wish, engine_at
+from cachekeep.snapshot_child.caught_up import await_offset, offset_of
+from cachekeep.snapshot_child.compose import Engine, Wish, engine_at, remote_at
 
 
 def copied(
@@ -25,6 +27,7 @@ def copied(
 ) -> Outcome:
     """Raises WorkFailed and what a copy raises; nothing of it is left then."""
     found = {node.shard: engine_at(wish, node.address) for node in order.nodes}
+    _await_replicas(order, wish, found, stop)
     used = {shard: endpoint.survey.used_bytes for shard, endpoint in found.items()}
     # A fork shares its memory with the engine until that is written to: in the worst case all of it is there twice.
     if psutil.virtual_memory().available < sum(used.values()):
@@ -46,6 +49,17 @@ def copied(
             for node, lane in zip(order.nodes, lanes, strict=True)
         ),
     )
+
+
+def _await_replicas(order: CopyOrder, wish: Wish, found: Mapping[str, Engine], stop: threading.Event) -> None:
+    """Until each node that is not the primary of its shard has what that has now. Raises RemoteError, WorkFailed."""
+    if len(order.endpoints) != len(order.nodes):  # a shard is without a primary: nobody knows how far it was
+        return
+    replicas = [pair for pair in zip(order.nodes, order.endpoints, strict=True) if pair[0].address != pair[1]]
+    offsets = [offset_of(remote_at(wish, primary)) for _, primary in replicas]
+    for (node, _), offset in zip(replicas, offsets, strict=True):
+        if offset is not None:
+            await_offset(found[node.shard].remote, offset, Halt(stop).wait)
 
 
 def _without_fork(

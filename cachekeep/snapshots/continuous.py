@@ -7,13 +7,14 @@ each time, and when the group's primary is another one; it ends, sealed, with th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import structlog
 
 from cachekeep.domain.cache_cluster import CacheCluster, Status
-from cachekeep.domain.continuous import CaptureNews, CaptureOrder, CaptureWorker, window_hours
+from cachekeep.domain.continuous import CaptureNews, CaptureOrder, CaptureState, CaptureWorker, Standing, window_hours
 from cachekeep.domain.events import Event, Note, SourceType
 from cachekeep.domain.ports import Clock, Conflict, Resource, Store, WorldError
 from cachekeep.domain.replication_group import ReplicationGroup
@@ -34,10 +35,13 @@ _WITHOUT = (Status.CREATING, Status.CREATE_FAILED, Status.DELETING)
 
 
 class Continuous:
-    """Runs until cancelled."""
+    """Runs until cancelled. standings: where it is told how each backup stands, for whoever asks."""
 
-    def __init__(self, store: Store, worker: CaptureWorker, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, worker: CaptureWorker, clock: Clock, standings: MutableMapping[Key, Standing] | None = None
+    ) -> None:
         self._store, self._worker, self._clock = store, worker, clock
+        self._standings = {} if standings is None else standings
         self._rounds = Rounds[Key](LOOK_EVERY_S)
         self._orders: dict[Key, CaptureOrder] = {}
         self._ending: set[Key] = set()
@@ -64,9 +68,12 @@ class Continuous:
                 if key not in wanted:
                     self._write(self._orders[key], "continuous backup ends; what it kept stays", event=False)
         self._in_trouble &= wanted.keys()
+        for key in self._standings.keys() - wanted.keys():
+            del self._standings[key]
         for key, order in wanted.items():
             if key not in self._rounds.under_way():
                 self._orders[key] = order
+                self._standings[key] = replace(self._standings.get(key, Standing(self._clock.now())), follows=False)
                 self._rounds.begin(key, partial(self._kept, key, order), f"continuous backup {order.group}")
 
     def _order(self, group: ReplicationGroup) -> CaptureOrder | None:
@@ -94,6 +101,7 @@ class Continuous:
                     reason = "it came to its end"
                 except WorkFailed as error:
                     reason = str(error)
+                self._stands(key, lambda known: replace(known, follows=False))
                 failures = failures + 1 if loop.time() - began < CALM_S else 1
                 log.warning(
                     "a continuous backup failed, begun again", group=order.group, reason=reason, in_row=failures
@@ -111,12 +119,18 @@ class Continuous:
             self._ending.discard(key)
             self._rounds.wake()
 
-    def _told(self, order: CaptureOrder, news: CaptureNews) -> None:
+    def _told(self, order: CaptureOrder, news: CaptureNews | CaptureState) -> None:
+        key = order.region, order.group
+        if isinstance(news, CaptureState):
+            until = None if news.until_ms is None else news.until_ms / 1000
+            self._stands(key, lambda known: replace(known, bytes=news.bytes, until=until or known.until))
+            return
         match news.kind:
             case "following":
+                self._stands(key, lambda known: replace(known, since=self._clock.now(), follows=True, trouble=""))
                 log.info("a continuous backup follows", group=order.group, address=str(order.address), method=news.text)
-                if (order.region, order.group) in self._in_trouble:
-                    self._in_trouble.discard((order.region, order.group))
+                if key in self._in_trouble:
+                    self._in_trouble.discard(key)
                     self._write(order, f"Continuous backup of replication group {order.group} goes on", event=True)
                 else:
                     self._write(order, f"continuous backup by {news.text}, kept for {order.hours} hours", event=False)
@@ -127,10 +141,18 @@ class Continuous:
 
     def _troubled(self, order: CaptureOrder, reason: str) -> None:
         """One event for as long as it lasts."""
-        if (order.region, order.group) not in self._in_trouble:
-            self._in_trouble.add((order.region, order.group))
+        key = order.region, order.group
+        self._stands(key, lambda known: replace(known, follows=False, trouble=reason))
+        if key not in self._in_trouble:
+            self._in_trouble.add(key)
+            self._stands(key, lambda known: replace(known, since=self._clock.now()))
             text = f"Continuous backup of replication group {order.group} cannot be kept, tried again. Reason: {reason}"
             self._write(order, text, event=True)
+
+    def _stands(self, key: Key, changed: Callable[[Standing], Standing]) -> None:
+        """Nothing, for one that is not wanted any more and just ends."""
+        if key in self._standings:
+            self._standings[key] = changed(self._standings[key])
 
     def _write(self, order: CaptureOrder, text: str, *, event: bool) -> None:
         """What cannot be written, as on a full disk, stands in the log."""

@@ -117,6 +117,8 @@ class Snapshotting:
                 case SnapshotStatus.CREATING if snapshot.copy_of:
                     self._begin("copy", snapshot.region, snapshot.name, self._taking.prove)
                 case SnapshotStatus.CREATING:
+                    if ("take", snapshot.region, snapshot.name) not in self._rounds.under_way():
+                        self._taking.noticed(snapshot)
                     self._begin("take", snapshot.region, snapshot.name, self._taking.take)
                 case SnapshotStatus.DELETING:
                     self._begin("delete", snapshot.region, snapshot.name, self._taking.delete)

@@ -45,10 +45,18 @@ _Read = Mapping[str, tuple[CopyNode, str]]
 
 
 class _Held(NamedTuple):
-    """What a node had when it was chosen: its process and how many keys."""
+    """What a node had when it was chosen: its process, and how many keys when it was last looked at, which may have
+    been some seconds before."""
 
+    member: str
     run_id: str
     keys: int
+
+    def lost_since(self, before: _Held) -> bool:
+        """Whether it came back empty. A process that was started anew and has nothing may have had what was not seen
+        yet; another member that has nothing is what it seems."""
+        anew = bool(before.run_id) and before.run_id != self.run_id
+        return not self.keys and anew and (before.keys > 0 or before.member == self.member)
 
 
 class Taking:
@@ -60,10 +68,18 @@ class Taking:
         seen: Callable[[], Mapping[NodeKey, ObservedNode]],
     ) -> None:
         self._store, self._worker, self._clock, self._seen = store, worker, clock, seen
+        self._noticed: dict[tuple[str, str], dict[str, _Held]] = {}
+
+    def noticed(self, snapshot: Snapshot) -> None:
+        """Remember what is there when it is asked for: it may be taken later, after others."""
+        key = snapshot.region, snapshot.name
+        if key not in self._noticed:
+            read = self._choose(snapshot)
+            self._noticed[key] = {} if read is None else self._held(snapshot, read)
 
     async def take(self, region: str, name: str) -> None:
         """From `creating` to `available`, or gone with an event that says why."""
-        had: dict[str, _Held] = {}
+        had = self._noticed.pop((region, name), {})
         for attempt in range(1, TRIES + 1):
             snapshot = self._store.get(Snapshot, region, name)
             if snapshot is None or snapshot.status is not SnapshotStatus.CREATING:
@@ -86,16 +102,21 @@ class Taking:
             return
 
     def _still_held(self, snapshot: Snapshot, read: _Read, had: Mapping[str, _Held]) -> dict[str, _Held]:
-        """What each node to read has, as last seen. Raises WorkFailed when a shard has come back empty since the try
-        before: what is there now is not what was to be kept."""
+        """What each node to read has. Raises WorkFailed when a shard has come back empty since it was asked for, or
+        since the try before: what is there now is not what was to be kept."""
+        held = self._held(snapshot, read)
+        for shard, one in held.items():
+            if shard in had and one.lost_since(had[shard]):
+                raise WorkFailed(f"node group {shard} lost its data while the snapshot was taken", again=False)
+        return {shard: one if one.run_id else had.get(shard, one) for shard, one in held.items()}
+
+    def _held(self, snapshot: Snapshot, read: _Read) -> dict[str, _Held]:
+        """As last seen; without a process where nothing is known."""
         members = {name: member for _, mine, _ in self._shards(snapshot) for name, member in mine.items()}
         held: dict[str, _Held] = {}
         for shard, (_, name) in read.items():
             facts = self._seen().get(members[name].key(members[name].nodes[0]), NOTHING_SEEN).facts
-            held[shard] = _Held(facts.run_id, facts.keys) if facts is not None else had.get(shard, _Held("", 0))
-            before = had.get(shard)
-            if before is not None and before.keys and not held[shard].keys and before.run_id != held[shard].run_id:
-                raise WorkFailed(f"node group {shard} lost its data while the snapshot was taken", again=False)
+            held[shard] = _Held(name, facts.run_id, facts.keys) if facts is not None else _Held(name, "", 0)
         return held
 
     def _begun(self, region: str, name: str, generation: str) -> None:

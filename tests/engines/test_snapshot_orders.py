@@ -16,6 +16,9 @@ from cachekeep.blob.local import LocalBlobs
 from cachekeep.domain.nodes import Address
 from cachekeep.domain.remote import RemoteError
 from cachekeep.domain.snapshot_work import CopyNode, CopyOrder, FillOrder, Order, Outcome, SweepOrder, WorkFailed
+from cachekeep.remote.open import open_remote
+from cachekeep.snapshot_child import caught_up
+from cachekeep.snapshot_child.caught_up import await_offset, offset_of
 from cachekeep.snapshot_child.compose import Wish
 from cachekeep.snapshot_child.order import carried_out
 
@@ -61,6 +64,58 @@ def test_without_memory_for_a_fork_keys_are_read_one_by_one(
 def total_forks(info: bytes | str) -> str:
     text = info.decode() if isinstance(info, bytes) else str(info)
     return next(line for line in text.splitlines() if line.startswith("total_forks"))
+
+
+def cut_off_replica(start_server: Callable[..., Any], wait_until: Callable[..., Any]) -> tuple[Any, Any]:
+    """A primary, and a replica of it that has not got the last write."""
+    primary, replica = (start_server("9.1", "--repl-diskless-sync-delay", "0") for _ in range(2))
+    replica.ask("REPLICAOF", primary.host, primary.port)
+    wait_until(lambda: b"master_link_status:up" in raw(replica.ask("INFO", "replication")), "the replica follows")
+    replica.ask("REPLICAOF", "127.0.0.1", 1)
+    primary.ask("SET", "acknowledged", "before the snapshot was asked for")
+    return primary, replica
+
+
+def raw(reply: bytes | str) -> bytes:
+    return reply.encode() if isinstance(reply, str) else reply
+
+
+def test_a_replica_is_read_once_it_has_what_its_primary_had(
+    start_server: Callable[..., Any], ask: Callable[..., Outcome], wait_until: Callable[..., Any]
+) -> None:
+    primary, replica = cut_off_replica(start_server, wait_until)
+    remote = open_remote(f"redis://{address_of(replica)}")
+    offset = offset_of(open_remote(f"redis://{address_of(primary)}"))
+    assert offset
+    waited: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        replica.ask("REPLICAOF", primary.host, primary.port)
+        wait_until(lambda: replica.ask("EXISTS", "acknowledged"), "the replica has it")
+
+    await_offset(remote, offset, wait)
+    assert len(waited) == 1
+    assert offset_of(remote) is None, "it is no primary"
+    order = CopyOrder((CopyNode("0001", address_of(replica)),), (address_of(primary),))
+    assert ask(order).lanes[0].keys == 1
+    primary.stop()
+    assert offset_of(open_remote(f"redis://{address_of(primary)}")) is None, "it holds nobody up"
+
+
+def test_a_replica_that_stays_behind_is_not_read(
+    start_server: Callable[..., Any],
+    ask: Callable[..., Outcome],
+    wait_until: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    primary, replica = cut_off_replica(start_server, wait_until)
+    monkeypatch.setattr(caught_up, "PATIENCE_S", 0.1)
+    with pytest.raises(WorkFailed, match=r"has not got in 0\.1 s what") as failed:
+        ask(CopyOrder((CopyNode("0001", address_of(replica)),), (address_of(primary),)))
+    assert failed.value.again
+    assert not Repository.open(LocalBlobs(tmp_path / "repository")).generations()
 
 
 def test_a_source_that_is_gone_leaves_nothing(

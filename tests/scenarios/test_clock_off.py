@@ -10,9 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import valkey
 from botocore.exceptions import ClientError
 
-from .conftest import Service, connect, create_cluster, wait_for
+from cachekeep import credentials
+from tests.iam_tokens import make_token
+
+from .conftest import Service, connect, create_cluster, create_group, wait_for
+from .test_iam_tokens import enter, iam_user, refused, user_group
 from .test_snapshots import take
 from .test_snapshots_interrupted import generations
 
@@ -76,3 +81,39 @@ def test_an_hour_both_ways(new_service: Callable[..., Service], shim: Path, tmp_
     told = service.log.read_text()
     assert "Traceback" not in told
     assert "failed" not in told
+
+
+def test_tokens_are_judged_by_the_services_clock_and_never_let_in_by_a_wrong_one(
+    new_service: Callable[..., Service], shim: Path, tmp_path: Path
+) -> None:
+    """The engine's module has no clock of its own: it asks. A token that was good before is no good by then either."""
+    shift = tmp_path / "shift"
+    shift.write_text("0")
+    service = new_service(LD_PRELOAD=str(shim), SHIFT_FILE=str(shift), CACHEKEEP_AUTH_WITHOUT_TLS="yes").start()
+    ec = service.client()
+    iam_user(ec, "dora")
+    user_group(ec, "crew", "dora")
+    group = create_group(ec, [], "gated", Engine="valkey", UserGroupIds=["crew"], NumCacheClusters=1)
+    endpoint = group["NodeGroups"][0]["PrimaryEndpoint"]
+    key = credentials.load(service.state_dir)
+
+    def token(at_s: float) -> str:
+        """Made so many seconds from now, by the clock that is right."""
+        return make_token("gated", "dora", key.id, key.secret, at=datetime.now(UTC).timestamp() + at_s)
+
+    good = token(0)
+    assert enter(endpoint, "dora", good) == "dora"
+    with valkey.Valkey(host=endpoint["Address"], port=endpoint["Port"], username="dora", password=good) as inside:
+        inside.ping()
+        for seconds in (HOUR_S, -HOUR_S):
+            shift.write_text(str(seconds))
+            assert refused(endpoint, "dora", good), "known as good a moment ago"
+            assert refused(endpoint, "dora", token(0)), "right by the client's clock, not by the service's"
+            assert enter(endpoint, "dora", token(seconds)) == "dora", "right by the service's"
+            assert inside.ping(), "who is in stays in"
+            shift.write_text("0")
+            assert refused(endpoint, "dora", token(seconds)), "of the hour that was wrong"
+            assert enter(endpoint, "dora", token(0)) == "dora"
+    told = service.log.read_text()
+    assert "an IAM token was refused" in told
+    assert "Traceback" not in told

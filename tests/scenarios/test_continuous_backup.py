@@ -24,6 +24,8 @@ from cachekeep.backup.moments import last_moment_ms, skew_ms
 from cachekeep.domain.continuous import CONTINUOUS_TAG
 
 from .conftest import Service, connect, create_cluster, create_group, gone, group_status, messages, wait_for
+from .test_full_disk import fill, small_disk  # noqa: F401 - a fixture
+from .test_prometheus import ask, bearer
 
 REGION = "us-east-1"
 TAG = {"Key": CONTINUOUS_TAG, "Value": "24h"}
@@ -119,6 +121,22 @@ def endpoint(group: dict[str, Any]) -> dict[str, Any]:
     return dict(group["NodeGroups"][0]["PrimaryEndpoint"])
 
 
+def health(service: Service, name: str) -> dict[str, Any]:
+    """What the command says of the group's backup, with the level of all in `whole` and its exit code in `code`."""
+    call = [sys.executable, "-m", "cachekeep", "health", name, "--json"]
+    done = subprocess.run(call, env=service.environment, capture_output=True, text=True, timeout=120)
+    report = json.loads(done.stdout)
+    return {**(report["continuous_backup"] or {}), "whole": report["level"], "code": done.returncode}
+
+
+def shown(service: Service, name: str) -> dict[str, float]:
+    """What /metrics says of it: `up`, `lag_seconds` and `bytes`."""
+    start, group = "cachekeep_continuous_backup_", f'group="{name}"'
+    lines = ask(service, bearer(service))[2].decode().splitlines()
+    found = (line.removeprefix(start).rpartition(" ") for line in lines if line.startswith(start) and group in line)
+    return {told.partition("{")[0]: float(value) for told, _, value in found}
+
+
 def changed(client: valkey.Valkey[Any], step: int) -> None:
     client.mset({f"key:{n}": f"{step}.{n}" for n in range(200)})
     client.rpush("list", *(f"{step}.{n}" for n in range(10)))
@@ -140,10 +158,19 @@ def test_the_tag_begins_it_and_its_removal_seals_it(
     wait_for(lambda: known_until_ms(service, name), 60)
     (child,) = (one for one in captures(service) if one.is_running())
     assert not any("password" in word for word in (*child.cmdline(), *child.environ()))
+    wait_for(lambda: shown(service, name).keys() == {"up", "lag_seconds", "bytes"}, 60)
+    told = shown(service, name)
+    assert told["up"] == 1
+    assert told["bytes"] > 0
+    assert 0 <= told["lag_seconds"] < 120
+    assert health(service, name)["level"] == "safe"
+    assert "running since" in health(service, name)["sentence"]
     ec.remove_tags_from_resource(ResourceName=arn(ec, name), TagKeys=[CONTINUOUS_TAG])
     wait_for(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 30)
     assert is_sealed(service, name)
     assert command(service, "verify", str(place(service, name))).returncode == 0
+    assert not shown(service, name)
+    assert "level" not in health(service, name)
 
 
 @pytest.mark.slow
@@ -210,6 +237,44 @@ def test_what_cannot_be_kept_is_told_and_goes_on(new_service: Callable[..., Serv
     folder.unlink()
     wait_for(lambda: any("goes on" in text for text in messages(ec, "replication-group", "kept")), 90)
     assert known_until_ms(service, "kept")
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_told_and_nothing_that_was_kept_goes(
+    small_disk: Path,  # noqa: F811
+    new_service: Callable[..., Service],
+) -> None:
+    """The continuous backups alone are on it. What came while it was full is caught up with."""
+    service = new_service()
+    (service.state_dir).mkdir(parents=True, exist_ok=True)
+    (service.state_dir / "continuous").symlink_to(small_disk)
+    ec = service.start().client()
+    group = create_group(ec, [], "kept", NumCacheClusters=1, Tags=[TAG])
+    target = create_cluster(ec, [], "target")["CacheNodes"][0]["Endpoint"]
+    client = connect(endpoint(group))
+    follows(service, 1)
+    changed(client, 1)
+    before = moment(service, "kept", client), contents(client)
+    fill(small_disk)
+    client.set("unkept", "x" * 100_000)
+    wait_for(lambda: shown(service, "kept")["up"] == 0, 60)
+    told = health(service, "kept")
+    assert told["level"] in ("warning", "risk")
+    assert told["whole"] == told["level"]
+    assert told["code"] == {"warning": 1, "risk": 2}[told["level"]]
+    assert "not running since" in told["sentence"]
+    assert "space" in told["cause"]
+    assert any("space" in text for text in messages(ec, "replication-group", "kept"))
+    changed(client, 2)
+    assert restored(service, "kept", before[0], target) == before[1]
+    (small_disk / "filler").unlink()
+    wait_for(lambda: shown(service, "kept")["up"] == 1, 90)
+    after = moment(service, "kept", client), contents(client)
+    assert restored(service, "kept", after[0], target) == after[1]
+    assert restored(service, "kept", before[0], target) == before[1]
+    wait_for(lambda: health(service, "kept")["level"] == "safe", 60)
+    assert command(service, "verify", str(place(service, "kept")), "--deep").returncode == 0
+    assert "Traceback" not in service.log.read_text()
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 
 from .conftest import Service, connect, create_cluster, create_group, messages, wait_for
 from .log_receiver import log_receiver
+from .test_full_disk import fill, small_disk  # noqa: F401 - a fixture
 
 Created = list[tuple[str, str]]
 
@@ -196,6 +197,39 @@ def test_a_file_that_cannot_be_written_is_told_and_made_up_for(
     file = folder / "elasticache" / "valkey" / name / "0001" / "slow-log.log"
     wait_for(lambda: any("EVAL" in line for line in _lines(file)), 60)
     wait_for(lambda: _cluster_deliveries(ec, name)["slow-log"]["Status"] == "active", 40)
+
+
+@pytest.mark.slow
+def test_a_full_disk_tears_no_line_and_what_was_logged_meanwhile_arrives(
+    small_disk: Path,  # noqa: F811
+    new_service: Callable[..., Service],
+) -> None:
+    """The logs alone are on it; it fills in the middle of a file."""
+    service = new_service()
+    service.state_dir.mkdir(parents=True)
+    (service.state_dir / "logs").symlink_to(small_disk)
+    ec = service.start().client()
+    wanted = [_to_cloudwatch("g"), _to_cloudwatch("h", "engine-log", "text")]
+    endpoint = create_cluster(ec, [], "full", LogDeliveryConfigurations=wanted)["CacheNodes"][0]["Endpoint"]
+    file = _files(service, "g") / "elasticache" / "valkey" / "full" / "0001" / "slow-log.log"
+    _slow(endpoint, "before")
+    wait_for(lambda: any("EVAL" in line for line in _lines(file)), 60)
+    fill(small_disk)
+    for number in range(20):
+        _slow(endpoint, f"word{number}")
+    wait_for(lambda: _cluster_deliveries(ec, "full")["slow-log"]["Status"] == "error", 60)
+    assert any("space" in text for text in messages(ec, "cache-cluster", "full"))
+    service.kill()
+    service.start()
+    _slow(endpoint, "after")
+    with connect(endpoint) as client:
+        wanted_ids = {entry["id"] for entry in client.slowlog_get(100) if b"EVAL" in entry["command"]}
+    (small_disk / "filler").unlink()
+    wait_for(lambda: wanted_ids <= {json.loads(line)["Id"] for line in _lines(file)}, 60)
+    delivered = [json.loads(line)["Id"] for line in _lines(file)]
+    assert len(delivered) == len(set(delivered)), "each once"
+    wait_for(lambda: _cluster_deliveries(ec, "full")["slow-log"]["Status"] == "active", 60)
+    assert "Traceback" not in service.log.read_text()
 
 
 @pytest.mark.slow

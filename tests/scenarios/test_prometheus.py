@@ -29,6 +29,7 @@ from cachekeep import credentials
 from cachekeep.cli.prometheus import config_lines
 from cachekeep.data.metrics import metrics
 from cachekeep.data.thresholds import thresholds
+from cachekeep.domain.continuous import CONTINUOUS_TAG
 from cachekeep.plan.alert_rules import alert_rules
 from cachekeep.report.grafana import dashboard
 from tests.promql import names, parse
@@ -123,7 +124,7 @@ def test_the_token_is_the_owners_alone_and_in_no_log(service: Service) -> None:
 
 
 def test_rules_and_panels_ask_for_what_is_there(service: Service, ec: Any, created: Any, name: str) -> None:
-    group = create_group(ec, created, name)
+    group = create_group(ec, created, name, Tags=[{"Key": CONTINUOUS_TAG, "Value": "24h"}])
     client = connect(group["NodeGroups"][0]["PrimaryEndpoint"])
     client.set("key", "value", ex=1000)
     client.get("key")
@@ -141,7 +142,7 @@ def test_rules_and_panels_ask_for_what_is_there(service: Service, ec: Any, creat
         return not missing
 
     with suppress(AssertionError):
-        wait_for(all_there)
+        wait_for(all_there, 60)
     assert missing == set()
     found = scraped(service)
     assert found["cachekeep_is_master"][f"{name}-001"] == 1

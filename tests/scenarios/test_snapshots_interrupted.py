@@ -15,9 +15,19 @@ from typing import Any
 import psutil
 import pytest
 
-from .conftest import Service, cluster_status, connect, create_cluster, create_group, group_status, messages, wait_for
+from .conftest import (
+    Service,
+    cluster_status,
+    connect,
+    create_cluster,
+    create_group,
+    gone,
+    group_status,
+    messages,
+    wait_for,
+)
 from .test_full_disk import fill
-from .test_snapshots import begin_cluster, begin_group, primary, refused, snapshot, take
+from .test_snapshots import begin_cluster, begin_group, cluster_client, primary, refused, snapshot, take
 
 pytestmark = pytest.mark.slow
 
@@ -257,3 +267,63 @@ def test_a_lone_primary_that_comes_back_empty_fails_the_snapshot(new_service: Ca
     wait_for(lambda: refused(ec, "lost"), 60)
     assert "lost its data while the snapshot was taken" in messages(ec, "cache-cluster", "one")[-1]
     wait_for(lambda: cluster_status(ec, "one") == "available")
+
+
+def test_three_groups_at_once_and_deletions_in_the_middle(new_service: Callable[..., Service]) -> None:
+    """Of two shards each. What is deleted meanwhile is refused, or goes whole and takes nothing of the others along."""
+    service = new_service().start()
+    ec, names = service.client(), ("one", "two", "three")
+    for name in names:
+        group = {"ReplicationGroupId": name, "ReplicationGroupDescription": "x", "Engine": "valkey"}
+        ec.create_replication_group(**group, NumNodeGroups=2, ReplicasPerNodeGroup=0)
+    for name in names:
+        wait_for(lambda n=name: group_status(ec, n) == "available", 60)
+        with cluster_client(described(ec, name)) as client:
+            client.mset_nonatomic({f"key:{n}": f"{name} {n}" for n in range(KEYS)})
+        for node in nodes_of(ec, name):
+            slow_saving(node, 6000)
+    for name in names:
+        ec.create_snapshot(SnapshotName=f"s-{name}", ReplicationGroupId=name)
+    wait_for(lambda: generations(service), 30)
+    # In the middle of all three: what is being taken cannot go, nor what it is taken of.
+    for name in names:
+        assert snapshot(ec, f"s-{name}")["SnapshotStatus"] == "creating"
+        with pytest.raises(ec.exceptions.InvalidSnapshotStateFault):
+            ec.delete_snapshot(SnapshotName=f"s-{name}")
+        with pytest.raises(ec.exceptions.InvalidReplicationGroupStateFault):
+            ec.delete_replication_group(ReplicationGroupId=name)
+        with pytest.raises(ec.exceptions.InvalidReplicationGroupStateFault):
+            ec.create_snapshot(SnapshotName=f"again-{name}", ReplicationGroupId=name)
+    # A shard of one dies in the middle; the others are none the wiser.
+    dying = nodes_of(ec, "two")[0]
+    wait_for(lambda: dying.info("persistence")["rdb_bgsave_in_progress"], 60)
+    os.kill(int(dying.info("server")["process_id"]), signal.SIGKILL)
+    wait_for(lambda: refused(ec, "s-two"), 120)
+    assert any("Snapshot failed" in text for text in messages(ec, "replication-group", "two"))
+    for name in ("one", "three"):
+        wait_for(lambda n=name: snapshot(ec, f"s-{n}")["SnapshotStatus"] == "available", 120)
+    ec.delete_snapshot(SnapshotName="s-one")
+    ec.delete_replication_group(ReplicationGroupId="three")
+    wait_for(lambda: refused(ec, "s-one") and gone(ec, "group", "three"), 60)
+    wait_for(lambda: len(generations(service)) == 1, 30)
+    wait_for(lambda: group_status(ec, "two") == group_status(ec, "one") == "available", 60)
+    restored = begin_group(ec, [], "again", SnapshotName="s-three")
+    assert restored["Status"] == "available"
+    with cluster_client(restored) as client:
+        keys = [f"key:{n}" for n in range(KEYS)]
+        assert client.mget_nonatomic(keys) == [f"three {n}" for n in range(KEYS)]
+    assert "Traceback" not in service.log.read_text()
+
+
+def described(ec: Any, name: str) -> dict[str, Any]:
+    return dict(ec.describe_replication_groups(ReplicationGroupId=name)["ReplicationGroups"][0])
+
+
+def nodes_of(ec: Any, name: str) -> list[Any]:
+    """A client for each node of the group."""
+    found = [ec.describe_cache_clusters(CacheClusterId=one, ShowCacheNodeInfo=True) for one in members(ec, name)]
+    return [connect(one["CacheClusters"][0]["CacheNodes"][0]["Endpoint"]) for one in found]
+
+
+def members(ec: Any, name: str) -> list[str]:
+    return list(described(ec, name)["MemberClusters"])

@@ -10,12 +10,12 @@ from typing import Any, Final
 
 from cachekeep.api.action_resources import canonical
 from cachekeep.api.context import Call, Services
-from cachekeep.api.gate import OK, Gate, Visit
+from cachekeep.api.gate import Gate, Visit
 from cachekeep.api.ops import tags as own
 from cachekeep.api.present import tag_list
 from cachekeep.domain.alarms import Alarm
 from cachekeep.domain.faults import Fault, invalid_value
-from cachekeep.domain.identity import ROOT_IDENTITY
+from cachekeep.domain.identity import OK, ROOT_IDENTITY
 from cachekeep.domain.ports import Conflict, WorldError
 
 Result = Mapping[str, object]

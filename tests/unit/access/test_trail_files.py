@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from cachekeep.access.trail_file import FILE_NAME, KEPT, LOST, TrailFile, read_trail
+from cachekeep.access.trail_file import FILE_NAME, KEPT, LOST, REFUSED_NAME, TrailFile, read_trail
 from cachekeep.api.gate import MOST_RESOURCES, AllKeys, Gate, Visit
 from cachekeep.api.recorded import HIDDEN, LONGEST_TEXT, without_secrets
 from cachekeep.domain.identity import TrailEntry
 
 
-def entry(number: int, **parameters: Any) -> TrailEntry:
+def entry(number: int, outcome: str = "ok", **parameters: Any) -> TrailEntry:
     return TrailEntry(float(number), f"r-{number}", "AKCK1", "ci", "127.0.0.1", "us-east-1", "elasticache:DeleteUser",
-                      ("arn",), "ok", parameters)  # fmt: skip
+                      ("arn",), outcome, parameters)  # fmt: skip
 
 
 def ids(folder: Path) -> list[Any]:
@@ -44,6 +44,22 @@ def test_files_are_turned_over_and_bounded(tmp_path: Path) -> None:
     kept = ids(tmp_path)
     assert kept == [f"r-{n}" for n in range(200 - len(kept), 200)]
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in tmp_path.iterdir())
+
+
+def test_refusals_never_push_out_what_was_done(tmp_path: Path) -> None:
+    """A key that may do nothing asks thousands of times, each time with as much as is written down."""
+    trail = TrailFile(tmp_path, most_bytes=100_000)
+    trail.write(entry(1))
+    for number in range(2, 3000):
+        trail.write(entry(number, "AccessDenied" if number % 2 else "UserNotFound", UserId="u" * 250))
+    trail.write(entry(3000))
+    trail.close()
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 100_000 * (KEPT + 2)
+    kept = list(read_trail(tmp_path))
+    assert [page["request_id"] for page in kept if page["outcome"] == "ok"] == ["r-1", "r-3000"]
+    assert [page["at"] for page in kept] == sorted(page["at"] for page in kept), "both kinds, by time"
+    assert kept[-2]["outcome"] == "AccessDenied"
+    assert len(kept) < 3000, "and the refusals themselves are bounded"
 
 
 def test_a_line_that_broke_off_does_not_take_the_next_one_with_it(tmp_path: Path) -> None:
@@ -136,4 +152,4 @@ def test_no_request_is_large_in_the_trail(tmp_path: Path) -> None:
     trail.close()
     (line,) = read_trail(tmp_path)
     assert line["resources"] == ["arn:" + "u" * (LONGEST_TEXT - 4) + "..."] * MOST_RESOURCES
-    assert (tmp_path / FILE_NAME).stat().st_size < 20_000
+    assert (tmp_path / REFUSED_NAME).stat().st_size < 20_000

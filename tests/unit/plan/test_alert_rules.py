@@ -22,7 +22,13 @@ from tests.promql import Malformed, Series, evaluate, names, parse
 TEXT = alert_rules(thresholds(), metrics())
 RULES: list[dict[str, Any]] = yaml.safe_load(TEXT)["groups"][0]["rules"]
 BY_NAME = {rule["alert"]: rule for rule in RULES}
-OF_SERVICE = {"cachekeep_node_up", "cachekeep_metrics_trouble", "cachekeep_collection_seconds_behind"}
+OF_SERVICE = {
+    "cachekeep_node_up",
+    "cachekeep_metrics_trouble",
+    "cachekeep_collection_seconds_behind",
+    "cachekeep_continuous_backup_lag_seconds",
+    "cachekeep_continuous_backup_up",
+}
 STEP_S = 15.0
 
 

@@ -13,6 +13,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from cachekeep.data.metrics import metrics
+from cachekeep.domain.continuous import Standing
 from cachekeep.domain.metrics import Current, Place, Point, Subject
 from cachekeep.report.prometheus import NodeReading, ServiceReading, families, read_nodes
 from cachekeep.report.prometheus_text import Family, Format, Kind, exposition, labels
@@ -105,6 +106,20 @@ def test_the_service_tells_how_it_does() -> None:
     }
     assert plain == {"metrics_trouble": 1.0, "metrics_file_bytes": 4096.0, "nodes_measured": 1.0}
     assert told["cachekeep_collection_seconds_behind"][0][1] == pytest.approx(4.0)
+
+
+def test_continuous_backups_tell_what_is_known_of_them() -> None:
+    backups = {
+        ("us-east-1", "demo"): Standing(NOW - 60, True, NOW - 3, 4096),
+        ("eu-west-1", "new"): Standing(NOW - 60),
+    }
+    told = page(service=ServiceReading("1.2", backups=backups))
+    demo, new = {"region": "us-east-1", "group": "demo"}, {"region": "eu-west-1", "group": "new"}
+    start = "cachekeep_continuous_backup_"
+    assert told[f"{start}up"] == [(new, 0.0), (demo, 1.0)]
+    assert told[f"{start}lag_seconds"] == [(demo, pytest.approx(3.0))]
+    assert told[f"{start}bytes"] == [(demo, 4096.0)]
+    assert f"{start}up" not in page()
 
 
 def test_a_service_without_nodes_has_a_page() -> None:

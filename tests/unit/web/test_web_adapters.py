@@ -39,6 +39,7 @@ REPORT = {
         {"tier": "crucial", "metrics": [{"metric": "SwapUsage", "level": "risk"}]},
         {"tier": "important", "metrics": [{"metric": "FreeableMemory", "level": "safe"}]},
     ],
+    "continuous_backup": {"metric": "ContinuousBackup", "tier": "important", "level": "warning"},
 }
 
 
@@ -184,6 +185,7 @@ def test_verdicts_of_all_tiers_are_one_list(services: Services) -> None:
     assert [(verdict["metric"], verdict["tier"]) for verdict in told["verdicts"]] == [
         ("SwapUsage", "crucial"),
         ("FreeableMemory", "important"),
+        ("ContinuousBackup", "important"),
     ]
     assert (told["sentence"], told["nodes"][0]["trouble"]) == ("risk: Swap", "no answer")
 
