@@ -39,13 +39,18 @@ class Homeless:
         return went_back
 
     def bring_home(self) -> None:
-        """Those that wait to the lanes that have their slots by now; to be called some times a second."""
+        """Those that wait to the lanes that have their slots by now; to be called some times a second.
+
+        Each waits until its lane has heard of it: whoever asks meanwhile must not think that all have arrived.
+        """
         with self._lock:
-            waiting, self._waiting = self._waiting, {}
+            waiting = dict(self._waiting)
         for changed, since in waiting.items():
             other = self._owner_of(changed)
-            if other is None or not other.hear({changed: since}):
-                self._wait(changed, since)
+            if other is not None and other.hear({changed: since}):
+                with self._lock:
+                    if self._waiting.get(changed) == since:  # or it was announced once more
+                        del self._waiting[changed]
 
     def _wait(self, changed: Changed, since: float) -> None:
         with self._lock:

@@ -69,3 +69,19 @@ def test_a_key_that_nobody_can_read_waits_until_its_owner_is_connected() -> None
     some.bring_home()
     assert not some
     assert there.heard == {KEY: SINCE}
+
+
+def test_a_key_waits_until_its_lane_has_heard_of_it() -> None:
+    here, there = Lane(connected=False), Lane(connected=False)
+    some = homeless(there)
+    some.hand_on(cast(Member, here), {KEY: SINCE})
+    waited: list[bool] = []
+
+    def hear(keys: dict[Changed, float]) -> bool:
+        waited.append(bool(some))
+        return True
+
+    there.hear = hear  # type: ignore[method-assign]
+    some.bring_home()
+    assert waited == [True], "whoever asks meanwhile would take it for arrived"
+    assert not some
