@@ -71,8 +71,9 @@ class Restoring:
 
     def finish(self, snapshot: Snapshot) -> None:
         """A snapshot that nothing is restored from any more is available again."""
-        if any(one.snapshot == snapshot.name for one in self.wanted()):
-            return
+        for new in self._new():
+            if new.restore is not None and (new.region, new.restore.snapshot) == (snapshot.region, snapshot.name):
+                return
         with self._store.transaction() as work:
             work.replace(snapshot, replace(snapshot, status=SnapshotStatus.AVAILABLE))
 
