@@ -24,6 +24,7 @@ from .conftest import GROUP, write_past
 
 WIDTH, HEIGHT, SCALE = 1280, 1500, 0.85
 _LEAST_CHARTS = 3
+_KEYS = 160_000
 
 
 def main(target: Path) -> None:
@@ -50,7 +51,7 @@ def main(target: Path) -> None:
 
 def _fill(cache: valkey.Valkey[Any]) -> None:
     """Some 60 % of its memory, as the datapoints of before say."""
-    for first in range(0, 160_000, 1000):
+    for first in range(0, _KEYS, 1000):
         batch = cache.pipeline(transaction=False)
         for number in range(first, first + 1000):
             batch.set(f"basket:{number}", "x" * 900, ex=3600)
@@ -67,6 +68,7 @@ def _take(browser: Chromium, service: Service, target: Path) -> None:
     browser.until(lambda: browser.has("available"))
     browser.open(f"{service.url}/ui/group/{GROUP}")
     browser.until(lambda: browser.has("safe, or not known"))
+    browser.until(lambda: browser.has(str(_KEYS)), 60)
     drawn = "return document.querySelectorAll('[data-metric] canvas').length"
     browser.until(lambda: browser.script(drawn) >= _LEAST_CHARTS)
     clip = {"x": 0, "y": 0, "width": WIDTH, "height": HEIGHT, "scale": SCALE}
