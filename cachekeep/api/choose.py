@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from string import ascii_lowercase
 
@@ -21,6 +22,8 @@ from cachekeep.plan import windows
 
 DEFAULT_NODE_TYPE = "cache.t4g.micro"
 MOST_TAGS = 50
+# What XML has no way to say, and the sign that stands for it in answers.
+_UNTOLD = re.compile(r"[^\t\n\r\x20-\uD7FF\uE000-\uFFFC\U00010000-\U0010FFFF]")
 # The Redis version that a stand-in Valkey is presented as when none is asked for.
 STAND_IN_VERSION = EngineVersion((7, 1))
 MOST_PORT_BEFORE_7 = 55535
@@ -304,6 +307,8 @@ def tags_of(given: list[dict[str, str]]) -> dict[str, str]:
         key, value = tag.get("Key"), tag.get("Value") or ""
         if not key or len(key) > 128 or len(value) > 256:
             raise invalid_value("A tag needs a key of 1 to 128 characters and a value of at most 256.")
+        if _UNTOLD.search(key + value):
+            raise invalid_value(f"The tag {key[:60]!r} has characters that no answer could hold.")
         if key.lower().startswith("aws:"):
             raise invalid_value(f"Tag keys that begin with 'aws:' are reserved: {key[:60]!r}.")
         if key in tags:

@@ -137,7 +137,9 @@ def _sentence(who: str, asked: Asked, decision: Decision) -> str:
 
 
 def tags_given(params: Mapping[str, object]) -> dict[str, str]:
-    """Those of a request's `Tags`."""
+    """Those of a request's `Tags`: a list of keys and values, in the tagging API a map."""
     given = params.get("Tags")
+    if isinstance(given, Mapping):
+        return {str(key): str(value or "") for key, value in given.items()}
     pairs: Sequence[object] = given if isinstance(given, list | tuple) else ()
     return {str(tag.get("Key", "")): str(tag.get("Value") or "") for tag in pairs if isinstance(tag, Mapping)}

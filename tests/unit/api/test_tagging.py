@@ -130,6 +130,19 @@ def test_what_cannot_be_tagged_is_told_and_the_rest_is_tagged(desk: Desk, client
     assert tags_at(desk.services, arn("cluster", "one")) == {"team": "a", "stage": "prod"}
 
 
+def test_a_tag_that_no_answer_could_hold_is_refused(desk: Desk, client: Any) -> None:
+    furnish(desk)
+    bare = arn("cluster", "bare")
+    for tags_of in ({"a\x01": "b"}, {"a": "b\x02"}, {"\ufffe": ""}, {"a\ufffd": "told twice alike"}):
+        answer = client.tag_resources(ResourceARNList=[bare], Tags=tags_of)
+        assert answer["FailedResourcesMap"][bare]["ErrorCode"] == "InvalidParameterValue"
+    assert not tags_at(desk.services, bare)
+    held = {"größe": "ß 📦\t&<"}
+    assert not client.tag_resources(ResourceARNList=[bare], Tags=held)["FailedResourcesMap"]
+    (tag,) = desk.ask("ListTagsForResource", ResourceName=bare)["TagList"]
+    assert tag == {"Key": "größe", "Value": "ß 📦\t&<"}
+
+
 def test_tags_go_and_may_be_gone_already(desk: Desk, client: Any) -> None:
     furnish(desk)
     wanted = [arn("cluster", "one"), arn("cluster", "two"), arn("cluster", "none")]
@@ -221,6 +234,12 @@ def test_tagging_takes_both_permissions_and_is_written_down(desk: Desk) -> None:
     }
     answer = client.untag_resources(ResourceARNList=[one], TagKeys=["k"])
     assert answer["FailedResourcesMap"][one]["ErrorCode"] == "AccessDenied", "only adding is allowed"
+    given = {"Effect": "Deny", "Action": "tag:TagResources", "Resource": "*",
+             "Condition": {"StringEquals": {"aws:RequestTag/frozen": "1"}}}  # fmt: skip
+    client = client_of(desk, "json", gate_of(desk, trail, {**allow, "Action": "*"}, given))
+    with pytest.raises(ClientError, match="AccessDenied"):
+        client.tag_resources(ResourceARNList=[one], Tags={"frozen": "1"})
+    assert not client.tag_resources(ResourceARNList=[one], Tags={"frozen": "2"})["FailedResourcesMap"]
     client = client_of(desk, "json", gate_of(desk, trail, {**allow, "Action": "elasticache:*"}))
     with pytest.raises(ClientError, match="AccessDenied"):
         client.get_resources()
