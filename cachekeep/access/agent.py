@@ -36,6 +36,8 @@ _LONGEST_PATH = 107
 
 # Node, user and token, as the module sends them. Must not block; whatever it raises refuses.
 Judge = Callable[[str, str, str], Verdict]
+# Of the loop, from a connection's arrival to its protocol.
+_ROUNDS_TO_ACCEPT = 5
 
 
 class Agent:
@@ -69,8 +71,11 @@ class Agent:
         if self._server is None:
             return
         self._server.close()
-        for question in list(self._asking):
-            question.give_up()
+        # One that was just accepted is known some rounds of the loop later.
+        for _ in range(_ROUNDS_TO_ACCEPT):
+            for question in list(self._asking):
+                question.give_up()
+            await asyncio.sleep(0)
         self._path.unlink(missing_ok=True)
 
     def _decide(self, node: str, user: str, token: str) -> Verdict:

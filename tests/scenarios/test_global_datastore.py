@@ -294,7 +294,9 @@ def _roles(primary: str, secondary: str) -> dict[str, tuple[str, str]]:
 def test_a_secondary_follows_whoever_is_primary_there(world: World, name: str) -> None:
     """A failover inside the primary's region, and a death in the secondary's."""
     world.pair(name, NumCacheClusters=3, AutomaticFailoverEnabled=True)
-    world.primary(HERE, name).set("a", "1")
+    dying_one = world.primary(HERE, name)
+    dying_one.set("a", "1")
+    assert wait_for(lambda: dying_one.wait(3, 1000) == 3), "its replicas and the other region's first node"
     wait_for(lambda: world.primary(THERE, name).get("a") == "1")
     dying = int(world.primary(HERE, name).info("server")["process_id"])
     os.kill(dying, signal.SIGKILL)
