@@ -190,7 +190,7 @@ def test_a_source_that_comes_back_empty_is_not_copied_from(
     client_of(at).shutdown(nosave=True)
     outside(*NO_PSYNC, again_at=at)
     client_of(at).set("new", "1")
-    wait_for(lambda: any("started anew with 1 keys" in text for text in messages(ec, "replication-group", name)), 60)
+    wait_for(lambda: any("has been started anew with" in text for text in messages(ec, "replication-group", name)), 60)
     with pytest.raises(ec.exceptions.MigrationHealthFault):
         ec.complete_migration(ReplicationGroupId=name)
     assert primary_of(group).dbsize() == 1000
